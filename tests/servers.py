@@ -1,0 +1,159 @@
+"""The product's own processes, started for a test as an operator would, and ended with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+
+from shared.embedded import free_port
+from shared.settings import PROJECT_ROOT
+from shared.unprivileged import launched
+from tests.eventually import eventually
+
+#: Two cores carry everything: a start that takes 2 s alone may take this long beside others.
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
+
+
+class Child:
+    """One process in a group of its own, its output kept in a file. It dies with the test run, whatever happens."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+        self.arguments = arguments
+        self.environment = environment
+        self.log = log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The running process's id."""
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def output(self) -> str:
+        """Everything that was printed so far, by all starts."""
+        return self.log.read_text(errors="replace")
+
+    def spawn(self) -> None:
+        """Start without waiting."""
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                launched(self.arguments, death_signal=signal.SIGKILL),
+                env={**base_environment(), **self.environment},
+                cwd=PROJECT_ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def start(self) -> None:
+        """Start, and return when it is ready. Fails with its output when it ends or takes over a minute."""
+        self.spawn()
+        eventually(self._ready_or_dead, within=START_SECONDS)
+        assert self.process is not None
+        assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.output[-4000:]}"
+
+    def _ready_or_dead(self) -> bool:
+        assert self.process is not None
+        return self.process.poll() is not None or self.is_ready()
+
+    def is_ready(self) -> bool:
+        """Return whether it does its work now."""
+        return True
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the main process alone."""
+        os.kill(self.pid, number)
+
+    def stop(self) -> int:
+        """Ask it to end (SIGTERM) and return its exit code once nothing of its group is left."""
+        assert self.process is not None
+        with suppress(ProcessLookupError):
+            self.process.terminate()
+        code = self.process.wait(STOP_SECONDS)
+        self.kill()
+        return code
+
+    def kill(self) -> None:
+        """End it and all of its group at once. Without a running one: nothing."""
+        if self.process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(STOP_SECONDS)
+
+    def restart(self) -> None:
+        """Stop it cleanly and start it anew, at the same address."""
+        self.stop()
+        self.start()
+
+
+class ApiServer(Child):
+    """A uvicorn process of the API, ready when the database is migrated and reachable."""
+
+    def __init__(self, environment: dict[str, str], log: Path, port: int | None = None) -> None:
+        self.port = port or free_port()
+        arguments = [sys.executable, "-m", "uvicorn", "api.app:create_app", "--factory", "--host=127.0.0.1",
+                     f"--port={self.port}", "--timeout-graceful-shutdown=5"]  # fmt: skip
+        super().__init__(arguments, environment, log)
+
+    @property
+    def url(self) -> str:
+        """The server's address, without a slash at its end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5.0).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+class Worker(Child):
+    """A Celery worker for some of the queues (all, unless told), ready when it takes tasks."""
+
+    QUEUES = "carillon.urgent,carillon.accept,carillon.fan_out,carillon.maintenance"
+
+    def __init__(
+        self, environment: dict[str, str], log: Path, queues: str = QUEUES, concurrency: int = 2, name: str = "test"
+    ) -> None:
+        arguments = [sys.executable, "-m", "celery", "-A", "workers.app:app", "worker", f"--queues={queues}",
+                     f"--concurrency={concurrency}", f"--hostname={name}@%h", "--loglevel=INFO"]  # fmt: skip
+        super().__init__(arguments, environment, log)
+        self._told = 0
+
+    def spawn(self) -> None:
+        self._told = self._readiness_told()
+        super().spawn()
+
+    def _readiness_told(self) -> int:
+        # Celery's own line (logger celery.apps.worker): "celery@host ready." or the same as a field of a JSON line.
+        return self.output.count(" ready.") if self.log.exists() else 0
+
+    def is_ready(self) -> bool:
+        return self._readiness_told() > self._told
+
+
+class Beat(Child):
+    """A Celery beat process; ready at once, as it only sends."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        schedule = log.with_suffix(".schedule")
+        arguments = [sys.executable, "-m", "celery", "-A", "workers.app:app", "beat", f"--schedule={schedule}",
+                     "--pidfile=", "--loglevel=INFO"]  # fmt: skip
+        super().__init__(arguments, environment, log)
+
+
+def base_environment() -> dict[str, str]:
+    """Return what a child inherits: the shell's, less every setting of ours and every colour."""
+    dropped = ("CARILLON_", "PG", "FORCE_COLOR", "COLORTERM")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return {**kept, "PYTHONUNBUFFERED": "1"}
