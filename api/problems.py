@@ -1,0 +1,68 @@
+"""Every error of the API is one kind of answer: `application/problem+json` (RFC 9457), written here alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from shared.errors import BodyTooLarge, CarillonError, FieldError, InvalidInput, MalformedBody
+from shared.frames import dumps
+from shared.logs import log
+
+PROBLEM_JSON = "application/problem+json"
+#: Status codes that Starlette itself answers, in the words of this API.
+_TITLES = {404: "There is no such thing", 405: "The method is not allowed", 413: BodyTooLarge.__doc__ or ""}
+
+
+def problem_response(error: CarillonError) -> Response:
+    """Return the answer for `error`, with `Retry-After` and `WWW-Authenticate` where they belong."""
+    headers = {"cache-control": "no-store"}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(error.retry_after)
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return Response(dumps(error.as_json()), error.status, headers, PROBLEM_JSON)
+
+
+def _carillon(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, CarillonError)
+    return problem_response(error)
+
+
+def _field(location: tuple[Any, ...]) -> str:
+    """Return the field's path as the sender wrote it: without FastAPI's word for where it came from."""
+    return ".".join(str(part) for part in location[1:]) or str(location[0])
+
+
+def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = error.errors()
+    if any(fault["type"] == "json_invalid" for fault in faults):
+        return problem_response(MalformedBody("The body is not valid JSON."))
+    fields = tuple(FieldError(_field(fault["loc"]), fault["msg"]) for fault in faults)
+    return problem_response(InvalidInput(errors=fields))
+
+
+def _http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    title = _TITLES.get(error.status_code, error.detail).rstrip(".")
+    problem = {"type": "about:blank", "title": title, "status": error.status_code, "detail": error.detail}
+    headers = {"cache-control": "no-store", **(error.headers or {})}
+    return Response(dumps(problem), error.status_code, headers, PROBLEM_JSON)
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    log().error("api.unexpected", path=request.url.path, exc_info=error)
+    return problem_response(CarillonError("Something went wrong on our side; it was logged."))
+
+
+def install_problems(app: FastAPI) -> None:
+    """Make every error of `app` a problem."""
+    app.add_exception_handler(CarillonError, _carillon)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)

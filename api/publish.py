@@ -1,0 +1,47 @@
+"""Publishing frames after a commit: the fast path to every process's streams.
+
+At most once by nature: with Redis away a frame is dropped and counted, and the reconciler repairs the streams.
+"""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared.frames import channel_of
+from shared.logs import log
+from shared.settings import settings
+
+#: A mutation's answer waits no longer than this for its frame to be published.
+TIMEOUT_S = 0.5
+
+
+class Publisher:
+    """Publishes frames of committed changes."""
+
+    def __init__(self) -> None:
+        url = settings().redis_url
+        assert url is not None
+        self._redis = Redis.from_url(url.get_secret_value(), socket_timeout=TIMEOUT_S,
+                                     socket_connect_timeout=TIMEOUT_S, retry=None)
+
+    async def publish(self, tenant: str, recipient: str, frame: bytes) -> bool:
+        """Publish one frame on its inbox's channel; returns False when Redis was away. Never raises."""
+        try:
+            await self._redis.publish(channel_of(tenant, recipient), frame)
+        except (RedisError, OSError) as error:
+            log().warning("publish.dropped", tenant=tenant, reason=type(error).__name__)
+            return False
+        return True
+
+    async def ping(self) -> bool:
+        """Tell whether Redis answers."""
+        try:
+            await self._redis.ping()
+        except (RedisError, OSError):
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._redis.aclose()

@@ -1,0 +1,69 @@
+"""Telling the workers that events wait, without ever making a request wait for the broker.
+
+A wake-up says only "look"; several asked for in a row are one. It is sent from a thread of its own; when the broker is
+away it is dropped: the sweeper finds the events within a second or two of its return.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from celery import Celery
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared.logs import log
+from shared.settings import settings
+from shared.wake import FAN_OUT_QUEUE, FAN_OUT_TASK, WAKE_FLAG, WAKE_FLAG_MS
+
+#: A broker that does not answer within this is away.
+TIMEOUT_S = 1.0
+
+
+class Waker:
+    """Sends coalesced wake-ups: between `start` and `stop`, every `wake()` is followed by a look of some worker, as
+    long as the broker is there. `wake()` never blocks and never raises.
+    """
+
+    def __init__(self) -> None:
+        broker = settings().broker_url
+        redis = settings().redis_url
+        assert broker is not None and redis is not None
+        self._app = Celery("carillon-producer", broker=broker.get_secret_value(), set_as_current=False)
+        self._app.conf.update(task_publish_retry=False, broker_transport_options={
+            "socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S})
+        self._redis = Redis.from_url(redis.get_secret_value(), socket_timeout=TIMEOUT_S,
+                                     socket_connect_timeout=TIMEOUT_S)
+        self._asked = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send what was asked for and end; returns within a few timeouts even when the broker is away."""
+        self._stopping = True
+        self._asked.set()
+        self._thread.join(timeout=4 * TIMEOUT_S)
+
+    def wake(self) -> None:
+        """Ask for a look at the queue of record."""
+        self._asked.set()
+
+    def _run(self) -> None:
+        while True:
+            self._asked.wait()
+            stopping = self._stopping
+            self._asked.clear()
+            self._send()
+            if stopping:
+                return
+
+    def _send(self) -> None:
+        try:
+            if self._redis.set(WAKE_FLAG, 1, nx=True, px=WAKE_FLAG_MS):
+                self._app.send_task(FAN_OUT_TASK, queue=FAN_OUT_QUEUE, ignore_result=True, retry=False)
+        except (RedisError, OSError, self._app.connection_for_write().connection_errors) as error:
+            log().warning("wake.dropped", reason=type(error).__name__)

@@ -1,0 +1,190 @@
+"""The one place that gives the engine of a tenant, and the transactions on it.
+
+Every tenant lives in the shared database today; callers ask by tenant so that a tenant may move to one of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from shared.errors import StartError, Unavailable
+from shared.settings import PROJECT_ROOT, settings
+
+#: A stopped client must not keep an inbox locked for longer.
+IDLE_IN_TRANSACTION_MS = 5_000
+#: Longer than any honest lock of an inbox (100 ms); then the API answers 503 and a worker tries again.
+LOCK_TIMEOUT_MS = 2_000
+#: No request needs more; a chunk of 5,000 recipients takes 0.2 s.
+STATEMENT_TIMEOUT_MS = {"api": 5_000, "worker": 30_000}
+#: Unacknowledged bytes on a cut connection are given up after this.
+TCP_USER_TIMEOUT_MS = 5_000
+CONNECT_TIMEOUT_S = 3
+#: Waiting longer for a free connection only lengthens the queue: 503 tells the client to come back.
+POOL_TIMEOUT_S = 2
+#: Serialises concurrent migrations ("carillon" on a telephone's keys).
+MIGRATION_LOCK = 22745566
+#: SQLSTATE classes and codes that tell of the moment, not of the statement: connection, resources, intervention by an
+#: operator, serialisation and deadlock, lock not available, read-only (a failing-over server).
+TRANSIENT = ("08", "53", "57", "40001", "40P01", "55P03", "25006", "58")
+
+
+def sqlalchemy_url(url: str) -> Any:
+    """Return `url` (postgresql://…) with the driver that this project uses."""
+    return make_url(url).set(drivername="postgresql+psycopg")
+
+
+def _options(lane: str) -> dict[str, Any]:
+    return {
+        "application_name": f"carillon-{lane}",
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
+        "options": f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS} -c lock_timeout={LOCK_TIMEOUT_MS}"
+        f" -c statement_timeout={STATEMENT_TIMEOUT_MS[lane]} -c jit=off -c timezone=UTC",
+    }
+
+
+def _engine_options(lane: str, pool_size: int) -> dict[str, Any]:
+    return {
+        "connect_args": _options(lane),
+        "pool_size": pool_size,
+        "max_overflow": 0,
+        "pool_timeout": POOL_TIMEOUT_S,
+        "pool_pre_ping": False,
+        "json_serializer": lambda value: orjson.dumps(value).decode(),
+        "json_deserializer": orjson.loads,
+    }
+
+
+def database_url() -> str:
+    """Return the shared database's URL, or raise `StartError` when none is configured or running."""
+    url = settings().database_url
+    if url is None:
+        raise StartError("No database: set CARILLON_DATABASE_URL, or start the embedded servers with `make up`.")
+    return url.get_secret_value()
+
+
+@lru_cache(maxsize=1)
+def _shared_engine() -> Engine:
+    return create_engine(sqlalchemy_url(database_url()), **_engine_options("worker", 4))
+
+
+@lru_cache(maxsize=1)
+def _shared_async_engine() -> AsyncEngine:
+    return create_async_engine(sqlalchemy_url(database_url()), **_engine_options("api", settings().database_pool_size))
+
+
+def engine_of(tenant: str | None = None) -> Engine:
+    """Return the blocking engine of the database where `tenant` lives (None: the shared one)."""
+    return _shared_engine()
+
+
+def async_engine_of(tenant: str | None = None) -> AsyncEngine:
+    """Return the asyncio engine of the database where `tenant` lives (None: the shared one)."""
+    return _shared_async_engine()
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same statement may succeed later: the server was away, busy, or chose a deadlock's victim."""
+    if isinstance(error, TimeoutError):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:
+        return error.connection_invalidated or isinstance(error, OperationalError)
+    return bool(state.startswith(TRANSIENT))
+
+
+@contextmanager
+def transaction(tenant: str | None = None) -> Iterator[Connection]:
+    """Run a block in one transaction of a worker: committed at its end, rolled back when it raises."""
+    with engine_of(tenant).begin() as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def async_transaction(tenant: str | None = None) -> AsyncIterator[AsyncConnection]:
+    """Run a block in one transaction of a request. A database that is away or busy raises `Unavailable` (503)."""
+    try:
+        async with async_engine_of(tenant).begin() as connection:
+            yield connection
+    except (DBAPIError, TimeoutError) as error:
+        if not is_transient(error):
+            raise
+        raise Unavailable("The database is away or busy; try again.", retry_after=1) from error
+
+
+def migrate(url: str) -> None:
+    """Bring the database to the newest revision; safe to call at any time, by several processes at once.
+
+    Afterwards the `deployment` row names this server's epoch: a new one if the database was copied to another server.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(PROJECT_ROOT / "migrations"))
+    engine = create_engine(sqlalchemy_url(url))
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            connection.commit()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.execute(RECORD_DEPLOYMENT)
+            connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": MIGRATION_LOCK})
+            connection.commit()
+    finally:
+        engine.dispose()
+
+
+#: A new epoch is the clock's seconds, so that it differs from every earlier one without anybody remembering them.
+NEW_EPOCH = "greatest(deployment.epoch + 1, extract(epoch FROM clock_timestamp())::bigint)"
+RECORD_DEPLOYMENT = text(f"""
+    INSERT INTO deployment (epoch, system_identifier, timeline)
+    SELECT 1, s.system_identifier::text, c.timeline_id FROM pg_control_system() s, pg_control_checkpoint() c
+    ON CONFLICT (id) DO UPDATE SET epoch = {NEW_EPOCH},
+        system_identifier = excluded.system_identifier, timeline = excluded.timeline
+    WHERE (deployment.system_identifier, deployment.timeline) <> (excluded.system_identifier, excluded.timeline)
+""")
+RENEW_EPOCH = text(f"UPDATE deployment SET epoch = {NEW_EPOCH} RETURNING epoch")
+
+
+def wait_for_database(url: str, within: float) -> None:
+    """Return once the server answers, or raise `StartError` after `within` seconds."""
+    engine = create_engine(sqlalchemy_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+    deadline = time.monotonic() + within
+    try:
+        while True:
+            try:
+                with engine.connect():
+                    return
+            except OperationalError as error:
+                if time.monotonic() > deadline:
+                    where = make_url(url).render_as_string(hide_password=True)
+                    reason = str(error.orig).strip().splitlines()[-1]
+                    raise StartError(f"The database at {where} does not answer ({reason}): start it, or correct "
+                                     f"CARILLON_DATABASE_URL.") from None
+                time.sleep(0.2)
+    finally:
+        engine.dispose()
+
+
+def current_revision(url: str) -> str | None:
+    """Return the newest migration that the database has, None for an empty one."""
+    engine = create_engine(sqlalchemy_url(url))
+    try:
+        with engine.connect() as connection:
+            if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+                return None
+            return connection.scalar(text("SELECT version_num FROM alembic_version"))
+    finally:
+        engine.dispose()

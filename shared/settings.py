@@ -1,0 +1,147 @@
+"""Every setting of Carillon, read from environment variables with the prefix `CARILLON_`.
+
+Unset server URLs mean the embedded servers: a running `carillon up` leaves their addresses and the development secrets in
+`<data dir>/runtime.json`, and every other process of the checkout (workers, the command line) finds them there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.errors import SettingsError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+#: HMAC keys shorter than the hash's output weaken it (RFC 7518, section 3.2).
+MIN_SECRET_BYTES = 32
+
+
+class Settings(BaseSettings):
+    """Immutable settings of one process. A wrong value raises `SettingsError` with one sentence for each fault."""
+
+    model_config = SettingsConfigDict(env_prefix="CARILLON_", frozen=True, extra="ignore")
+
+    environment: Literal["development", "production"] = "development"
+    data_dir: Path = PROJECT_ROOT / ".carillon"
+
+    database_url: SecretStr | None = None
+    #: An URL with the rights to migrate; the application's URL serves where it is unset.
+    database_owner_url: SecretStr | None = None
+    redis_url: SecretStr | None = None
+    broker_url: SecretStr | None = None
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    flower_port: int = Field(5555, ge=1, le=65535)
+    flower_user: str = "operator"
+    flower_password: SecretStr | None = None
+
+    jwt_secret: SecretStr | None = None
+    jwt_issuer: str = "carillon"
+    jwt_audience: str = "carillon"
+    #: 32 bytes, url-safe base64: encrypts the signing secrets at rest.
+    secret_key: SecretStr | None = None
+    #: Hosts that an absolute http(s) action URL may name; empty: relative ones and https on any host.
+    action_url_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    allow_token_in_query: bool = False
+
+    heartbeat_seconds: float = Field(30.0, gt=0, le=300)
+    reconcile_seconds: float = Field(5.0, gt=0, le=60)
+    streams_per_recipient: int = Field(5, ge=1, le=100)
+    streams_per_process: int = Field(20_000, ge=1)
+    stream_max_age_seconds: float = Field(3600.0, gt=0)
+    page_size: int = Field(20, ge=1, le=100)
+    max_page_size: int = Field(100, ge=1, le=1000)
+    event_max_bytes: int = Field(64 * 1024, ge=1024)
+    batch_max_events: int = Field(1_000, ge=1, le=10_000)
+    webhook_max_bytes: int = Field(25 * 1024 * 1024, ge=1024)
+    replay_max_changes: int = Field(500, ge=1, le=10_000)
+    inbox_cap: int = Field(100, ge=1, le=10_000)
+    event_retention_days: int = Field(30, ge=1)
+    failed_login_threshold: int = Field(3, ge=1)
+    failed_login_window_minutes: int = Field(15, ge=1)
+
+    #: Recipients that one fan-out transaction may touch: bounds how long inbox rows stay locked (100 ms).
+    chunk_size: int = Field(2_000, ge=1, le=5_000)
+    #: Events that one task claims at once under load.
+    claim_batch: int = Field(200, ge=1, le=1_000)
+    max_attempts: int = Field(5, ge=1, le=100)
+    database_pool_size: int = Field(10, ge=1, le=200)
+    worker_concurrency: int = Field(2, ge=1, le=64)
+    start_timeout_seconds: float = Field(30.0, gt=0, le=600)
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("action_url_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"must be at least {MIN_SECRET_BYTES} bytes long")
+        return value
+
+    @model_validator(mode="after")
+    def _production_needs_secrets(self) -> Settings:
+        if self.environment != "production":
+            return self
+        needed = ("database_url", "redis_url", "broker_url", "jwt_secret", "secret_key", "flower_password")
+        missing = [f"CARILLON_{name.upper()}" for name in needed if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"production needs {', '.join(missing)} to be set")
+        return self
+
+    @property
+    def development(self) -> bool:
+        """True where the demo people, the test endpoint and the published secrets of a laptop are allowed."""
+        return self.environment == "development"
+
+
+def runtime_file(data_dir: Path) -> Path:
+    """Return where a running `carillon up` publishes its addresses (mode 0600; removed on a clean stop)."""
+    return data_dir / "runtime.json"
+
+
+def _sentence(error: Any) -> str:
+    name = "CARILLON_" + str(error["loc"][0]).upper() if error["loc"] else "settings"
+    return f"{name}: {error['msg'].removeprefix('Value error, ')}."
+
+
+def _published(data_dir: Path) -> dict[str, str]:
+    """Return the environment that a running `carillon up` published; empty when none runs."""
+    try:
+        published: dict[str, str] = json.loads(runtime_file(data_dir).read_text())["environment"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return published
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Return settings from the environment; what it leaves unset comes from a running `carillon up`.
+
+    Raises `SettingsError` with one sentence for each fault.
+    """
+    data_dir = Path(os.environ.get("CARILLON_DATA_DIR", PROJECT_ROOT / ".carillon"))
+    for name, value in _published(data_dir).items():
+        key = name.removeprefix("CARILLON_").lower()
+        if name not in os.environ and key not in overrides:
+            overrides[key] = value
+    try:
+        return Settings(**overrides)
+    except ValidationError as problem:
+        raise SettingsError(" ".join(_sentence(error) for error in problem.errors())) from None
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Return the process's settings, read once."""
+    return load_settings()
