@@ -58,7 +58,9 @@ def port_is_free(port: int, host: str = LOOPBACK) -> bool:
 def _package_folder(package: str) -> Path:
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise StartError(f"The package {package} with the embedded server is not installed: run `make up`, or set the URLs.")
+        raise StartError(
+            f"The package {package} with the embedded server is not installed: run `make up`, or set the URLs."
+        )
     return Path(spec.origin).parent
 
 
@@ -85,6 +87,7 @@ class EmbeddedServer(ABC):
         #: Nothing is flushed to disk: for tests only.
         self.fast = fast
         self.process: subprocess.Popen[bytes] | None = None
+        self._settled = False
 
     @property
     @abstractmethod
@@ -103,6 +106,7 @@ class EmbeddedServer(ABC):
     def is_ready(self) -> bool:
         """Return whether the server answers to our password now."""
 
+    @abstractmethod
     def _set_up(self) -> None:
         """Bring the folder into the state that the server needs to start. Repeatable."""
 
@@ -133,10 +137,16 @@ class EmbeddedServer(ABC):
         self._set_up()
 
     def _settle_port(self) -> None:
-        """Keep the remembered port while it is free; else take a new one and remember that."""
+        """Keep the remembered port while it is free; else take a new one and remember that.
+
+        Once settled it stays for this object's life, as others know it by now: taken meanwhile, it raises `StartError`.
+        """
         file = self.home / "port"
         if not file.exists() or not port_is_free(self.port):
+            if self._settled:
+                raise StartError(f"{self.name} cannot have its port {self.port} back: another program took it.")
             _write_private(file, str(free_port()), self.account)
+        self._settled = True
 
     def _end_orphan(self) -> None:
         orphan = self._recorded_process()
@@ -203,8 +213,15 @@ class EmbeddedServer(ABC):
         """End the server and its children at once, as a power cut would. Without a running one: nothing."""
         if self.process is None:
             return
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(psutil.NoSuchProcess):
+            # PostgreSQL's children lead groups of their own; one that lingers would keep the next start off its memory.
+            server = psutil.Process(self.process.pid)
+            family = [server, *server.children(recursive=True)]
+            server.suspend()
+            for member in family:
+                with suppress(psutil.NoSuchProcess):
+                    member.kill()
+            psutil.wait_procs(family[1:], timeout=STOP_SECONDS)
         self.process.wait()
 
 
@@ -264,11 +281,17 @@ class EmbeddedPostgres(EmbeddedServer):
         }
         if self.fast:
             options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-        return ["-D", str(self.cluster), *(part for name, value in options.items() for part in ("-c", f"{name}={value}"))]
+        return [
+            "-D",
+            str(self.cluster),
+            *(part for name, value in options.items() for part in ("-c", f"{name}={value}")),
+        ]
 
     def is_ready(self) -> bool:
         try:
-            with psycopg.connect(self.url("postgres"), connect_timeout=CONNECT_TIMEOUT_SECONDS, autocommit=True) as session:
+            with psycopg.connect(
+                self.url("postgres"), connect_timeout=CONNECT_TIMEOUT_SECONDS, autocommit=True
+            ) as session:
                 self._ensure_database(session)
         except psycopg.OperationalError:
             return False

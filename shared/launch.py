@@ -1,7 +1,7 @@
 """Become another program that dies with its parent: `python launch.py [options] -- program arguments…`.
 
-Run as a script with the standard library alone: between fork and exec of a process that already has threads, Python code
-is not safe, so what must happen there happens here, in a process of its own that then turns into the program.
+Run as a script with the standard library alone: between fork and exec of a process that already has threads, Python
+code is not safe, so what must happen there happens here, in a process of its own that then turns into the program.
 """
 
 from __future__ import annotations

@@ -68,8 +68,9 @@ def _closed_to_others(path: Path) -> bool:
 def needed_capability(program: Path, home: Path) -> str | None:
     """Return what an unprivileged user lacks to run `program` with its data in `home`; None if it lacks nothing.
 
-    A folder above either that others may not search (mktemp -d as root makes such) needs `search`; a program that others
-    may not execute (installed under umask 077) needs `override`. Where the container withholds `search`, `override` covers it.
+    A folder above either that others may not search (mktemp -d as root makes such) needs `search`; a program that
+    others may not execute (installed under umask 077) needs `override`. Where a container withholds `search`,
+    `override` covers it.
     """
     permitted = launch.permitted_capabilities()
     if _closed_to_others(program):
@@ -91,7 +92,14 @@ def launched(
 
     "This process" is the thread that forks: start children from the main thread.
     """
-    command = [sys.executable, "-I", "-S", launch.__file__, f"--parent={os.getpid()}", f"--death-signal={death_signal:d}"]
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        launch.__file__,
+        f"--parent={os.getpid()}",
+        f"--death-signal={death_signal:d}",
+    ]
     if account:
         command += [f"--user={account.user}", f"--group={account.group}"]
     if account and capability:

@@ -1,4 +1,4 @@
-"""Real servers for the tests: one PostgreSQL and one Redis for a run, a cloned database and an empty Redis for each test."""
+"""Real servers for the tests: one PostgreSQL and one Redis a run; a cloned database and an empty Redis a test."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
 
 @pytest.fixture
 def redis_url(shared_redis: EmbeddedRedis) -> str:
-    """The run's Redis (database 0), emptied. Pub/sub knows no databases: a test's processes end before the next begins."""
+    """The run's Redis (database 0), emptied. Pub/sub knows no databases: a test's processes end with it."""
     with redis.Redis.from_url(shared_redis.url()) as client:
         client.flushall()
     return shared_redis.url(0)
@@ -160,7 +160,7 @@ def _forget_settings() -> None:
 
 @pytest.fixture
 def new_api_server(settings_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., ApiServer]]:
-    """Start as many API processes as asked for; named settings are added: `new_api_server(CARILLON_HEARTBEAT_SECONDS="1")`."""
+    """Start as many API processes as asked for, each with more settings: `…(CARILLON_HEARTBEAT_SECONDS="1")`."""
     with ExitStack() as stack:
 
         def make(**extra: str) -> ApiServer:
@@ -180,7 +180,7 @@ def api_server(new_api_server: Callable[..., ApiServer]) -> ApiServer:
 
 @pytest.fixture
 def new_worker(settings_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Worker]]:
-    """Start as many Celery workers as asked for: `new_worker(queues="carillon.fan_out", concurrency=1, name="slow")`."""
+    """Start as many Celery workers as asked for: `new_worker(queues="carillon.fan_out", concurrency=1)`."""
     with ExitStack() as stack:
 
         def make(queues: str = Worker.QUEUES, concurrency: int = 2, name: str | None = None, **extra: str) -> Worker:
