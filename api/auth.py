@@ -67,8 +67,12 @@ def subscriber_of(token: str) -> Subscriber:
     try:
         header = jwt.get_unverified_header(token)
         claims = jwt.decode(
-            token, secret.get_secret_value(), algorithms=[ALGORITHM], leeway=LEEWAY_S,
-            audience=settings().jwt_audience, issuer=settings().jwt_issuer,
+            token,
+            secret.get_secret_value(),
+            algorithms=[ALGORITHM],
+            leeway=LEEWAY_S,
+            audience=settings().jwt_audience,
+            issuer=settings().jwt_issuer,
             options={"require": ["exp", "iat", "sub", "aud", "iss"]},
         )
     except jwt.ExpiredSignatureError:

@@ -22,8 +22,9 @@ class Publisher:
     def __init__(self) -> None:
         url = settings().redis_url
         assert url is not None
-        self._redis = Redis.from_url(url.get_secret_value(), socket_timeout=TIMEOUT_S,
-                                     socket_connect_timeout=TIMEOUT_S, retry=None)
+        self._redis = Redis.from_url(
+            url.get_secret_value(), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=None
+        )
 
     async def publish(self, tenant: str, recipient: str, frame: bytes) -> bool:
         """Publish one frame on its inbox's channel; returns False when Redis was away. Never raises."""

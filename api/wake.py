@@ -30,10 +30,13 @@ class Waker:
         redis = settings().redis_url
         assert broker is not None and redis is not None
         self._app = Celery("carillon-producer", broker=broker.get_secret_value(), set_as_current=False)
-        self._app.conf.update(task_publish_retry=False, broker_transport_options={
-            "socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S})
-        self._redis = Redis.from_url(redis.get_secret_value(), socket_timeout=TIMEOUT_S,
-                                     socket_connect_timeout=TIMEOUT_S)
+        self._app.conf.update(
+            task_publish_retry=False,
+            broker_transport_options={"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S},
+        )
+        self._redis = Redis.from_url(
+            redis.get_secret_value(), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
+        )
         self._asked = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="waker", daemon=True)

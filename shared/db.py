@@ -14,8 +14,9 @@ from typing import Any
 import orjson
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
-from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from shared.errors import StartError, Unavailable
@@ -37,6 +38,10 @@ MIGRATION_LOCK = 22745566
 #: SQLSTATE classes and codes that tell of the moment, not of the statement: connection, resources, intervention by an
 #: operator, serialisation and deadlock, lock not available, read-only (a failing-over server).
 TRANSIENT = ("08", "53", "57", "40001", "40P01", "55P03", "25006", "58")
+
+
+#: What a query of a table that no migration made yet raises.
+MissingTable = ProgrammingError
 
 
 def sqlalchemy_url(url: str) -> Any:
@@ -125,13 +130,24 @@ async def async_transaction(tenant: str | None = None) -> AsyncIterator[AsyncCon
         raise Unavailable("The database is away or busy; try again.", retry_after=1) from error
 
 
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(PROJECT_ROOT / "migrations"))
+    return config
+
+
+@lru_cache(maxsize=1)
+def head_revision() -> str | None:
+    """Return the newest migration that this code knows."""
+    return ScriptDirectory.from_config(_alembic()).get_current_head()
+
+
 def migrate(url: str) -> None:
     """Bring the database to the newest revision; safe to call at any time, by several processes at once.
 
     Afterwards the `deployment` row names this server's epoch: a new one if the database was copied to another server.
     """
-    config = Config()
-    config.set_main_option("script_location", str(PROJECT_ROOT / "migrations"))
+    config = _alembic()
     engine = create_engine(sqlalchemy_url(url))
     try:
         with engine.connect() as connection:
@@ -171,8 +187,10 @@ def wait_for_database(url: str, within: float) -> None:
                 if time.monotonic() > deadline:
                     where = make_url(url).render_as_string(hide_password=True)
                     reason = str(error.orig).strip().splitlines()[-1]
-                    raise StartError(f"The database at {where} does not answer ({reason}): start it, or correct "
-                                     f"CARILLON_DATABASE_URL.") from None
+                    raise StartError(
+                        f"The database at {where} does not answer ({reason}): start it, or correct "
+                        f"CARILLON_DATABASE_URL."
+                    ) from None
                 time.sleep(0.2)
     finally:
         engine.dispose()
@@ -185,6 +203,7 @@ def current_revision(url: str) -> str | None:
         with engine.connect() as connection:
             if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
                 return None
-            return connection.scalar(text("SELECT version_num FROM alembic_version"))
+            revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+            return revision
     finally:
         engine.dispose()

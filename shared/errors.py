@@ -28,7 +28,9 @@ class CarillonError(Exception):
     status = 500
     type = "about:blank"
 
-    def __init__(self, detail: str | None = None, *, errors: tuple[FieldError, ...] = (), retry_after: int | None = None):
+    def __init__(
+        self, detail: str | None = None, *, errors: tuple[FieldError, ...] = (), retry_after: int | None = None
+    ):
         self.title = (type(self).__doc__ or "").split("\n")[0].rstrip(".")
         self.detail = detail or self.title
         self.errors = errors

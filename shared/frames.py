@@ -11,11 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
 from shared.catalog import catalog
 from shared.cursor import Cursor
+
+#: A row as SQLAlchemy gives it, or any mapping with the same names.
+Row = Mapping[Any, Any]
 
 PRIORITIES = ("LOW", "NORMAL", "HIGH", "URGENT")
 
@@ -76,7 +80,9 @@ def dumps(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_UTC_Z)
 
 
-def encode(event: FrameEvent, data: Mapping[str, Any], cursor: Cursor | None = None, retry_ms: int | None = None) -> bytes:
+def encode(
+    event: FrameEvent, data: Mapping[str, Any], cursor: Cursor | None = None, retry_ms: int | None = None
+) -> bytes:
     """Return one frame. Its data is one line, so nothing in it can end the frame or begin another field."""
     head = b"" if cursor is None else b"id: %d-%d\n" % cursor
     retry = b"" if retry_ms is None else b"retry: %d\n" % retry_ms
@@ -94,12 +100,10 @@ def cursor_of(frame: bytes) -> Cursor | None:
 
 def channel_of(tenant: str, recipient: str) -> str:
     """Return the Redis channel of one inbox; the braces keep it on one shard of a cluster."""
-    from urllib.parse import quote
-
     return f"carillon:{{{quote(tenant, safe='')}/{quote(recipient, safe='')}}}"
 
 
-def notification_json(row: Mapping[str, Any]) -> dict[str, Any]:
+def notification_json(row: Row) -> dict[str, Any]:
     """Return a row of `notifications` as the contract's notification."""
     event_type = catalog().get(row["type"])
     return {
@@ -129,11 +133,17 @@ def live(change: Change, cursor: Cursor, counters: Counters, **fields: Any) -> b
     return encode(FrameEvent.NOTIFICATION, data, cursor)
 
 
+def deleted(cursor: Cursor, counters: Counters, ids: Sequence[str], reason: DeletedReason) -> bytes:
+    """Return the live frame of a deletion: `notificationIds`, and `notificationId` too where it is one."""
+    one = {"notificationId": ids[0]} if len(ids) == 1 else {}
+    return live(Change.DELETED, cursor, counters, reason=reason.value, notificationIds=list(ids), **one)
+
+
 #: What of a `created` frame differs between the recipients of one text, in the order of `notification_json`.
 PERSONAL = ("id", "createdSeq", "seq", "tenant")
 
 
-def shared_rest(row: Mapping[str, Any]) -> bytes:
+def shared_rest(row: Row) -> bytes:
     """Return the end of a `created` frame that all recipients of the same text share, up to the frame's end."""
     told = notification_json({**row, "id": "", "created_seq": 0, "seq": 0, "tenant": ""})
     rest = dumps({name: value for name, value in told.items() if name not in PERSONAL})
@@ -146,9 +156,11 @@ def created(cursor: Cursor, id: str, tenant: bytes, counters: Counters, rest: by
     `tenant` is the recipient's tenant as JSON (with its quotes). `id` is the notification's UUID as text.
     """
     seq = cursor.seq
-    return b'id: %d-%d\nevent: notification\ndata: {"prev":%d,"type":"created","unreadCount":%d,"unseenCount":%d,' \
-        b'"notification":{"id":"%s","createdSeq":%d,"seq":%d,"tenant":%s%s' % (
-            cursor.epoch, seq, seq - 1, counters.unread, counters.unseen, id.encode(), seq, seq, tenant, rest)
+    return (
+        b'id: %d-%d\nevent: notification\ndata: {"prev":%d,"type":"created","unreadCount":%d,"unseenCount":%d,'
+        b'"notification":{"id":"%s","createdSeq":%d,"seq":%d,"tenant":%s%s'
+        % (cursor.epoch, seq, seq - 1, counters.unread, counters.unseen, id.encode(), seq, seq, tenant, rest)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +190,7 @@ class Replay:
         return b"".join([*steps, encode(FrameEvent.SYNCED, end, self.head)])
 
 
-def compact(start: int, rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, dict[str, Any]], ...]:
+def compact(start: int, rows: Sequence[Row]) -> tuple[tuple[int, dict[str, Any]], ...]:
     """Return changed rows (ascending by seq) as steps after `start`, all rows of one seq in one step."""
     steps: list[tuple[int, dict[str, Any]]] = []
     for row in rows:

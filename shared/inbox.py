@@ -7,23 +7,42 @@ Statements are pure functions; the API runs them on its asyncio connections, the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import TextClause, text
 
 from shared.cursor import Cursor
-from shared.frames import Counters, Replay, compact
+from shared.frames import Counters, Replay, Row, compact
 
 #: Rows that one replay may carry; more (a bulk change of a huge inbox) is told by `reset`: fetch the page again.
 MAX_REPLAY_ROWS = 1_000
 
-COLUMNS = ("id", "tenant", "ordinal", "created_seq", "seq", "type", "priority", "title", "message", "action_url",
-           "metadata", "created_at", "expires_at", "seen_at", "read_at", "archived_at", "deleted_at")
+COLUMNS = (
+    "id",
+    "tenant",
+    "ordinal",
+    "created_seq",
+    "seq",
+    "type",
+    "priority",
+    "title",
+    "message",
+    "action_url",
+    "metadata",
+    "created_at",
+    "expires_at",
+    "seen_at",
+    "read_at",
+    "archived_at",
+    "deleted_at",
+)
 _ROW = ", ".join(f"n.{name}" for name in COLUMNS)
-_HEAD = "d.epoch, i.key, coalesce(i.seq, 0) AS head_seq, coalesce(i.unread, 0) AS unread, " \
+_HEAD = (
+    "d.epoch, i.key, coalesce(i.seq, 0) AS head_seq, coalesce(i.unread, 0) AS unread, "
     "coalesce(i.unseen, 0) AS unseen, coalesce(i.total, 0) AS total, coalesce(i.floor_seq, 0) AS floor_seq"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +59,7 @@ class Head:
         return {**self.counters.as_json(), "cursor": str(self.cursor)}
 
 
-def head_of(row: Mapping[str, Any]) -> Head:
+def head_of(row: Row) -> Head:
     """Return the head that a row of any statement here carries."""
     counters = Counters(row["unread"], row["unseen"], row["total"])
     return Head(row["key"], Cursor(row["epoch"], row["head_seq"]), counters, row["floor_seq"])
@@ -48,8 +67,9 @@ def head_of(row: Mapping[str, Any]) -> Head:
 
 def read_head() -> TextClause:
     """Select the head of one inbox; always one row."""
-    return text(f"SELECT {_HEAD} FROM deployment d "
-                "LEFT JOIN inboxes i ON i.tenant = :tenant AND i.recipient = :recipient")
+    return text(
+        f"SELECT {_HEAD} FROM deployment d LEFT JOIN inboxes i ON i.tenant = :tenant AND i.recipient = :recipient"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +108,7 @@ def read_page(shown: Filter) -> tuple[TextClause, dict[str, Any]]:
     head with a null id.
     """
     where, values = shown.conditions()
-    count = "h.total" if shown.plain else \
-        f"(SELECT count(*) FROM notifications n WHERE n.key = h.key AND {where})"
+    count = "h.total" if shown.plain else f"(SELECT count(*) FROM notifications n WHERE n.key = h.key AND {where})"
     statement = text(f"""
         WITH h AS (SELECT {_HEAD} FROM deployment d
                    LEFT JOIN inboxes i ON i.tenant = :tenant AND i.recipient = :recipient)
@@ -147,7 +166,7 @@ def servable(start: Cursor, head: Head, max_changes: int) -> bool:
     return start.epoch == head.cursor.epoch and head.floor_seq <= start.seq <= seq and seq - start.seq <= max_changes
 
 
-def replay_of(start: Cursor, rows: Sequence[Mapping[str, Any]], max_changes: int) -> Replay:
+def replay_of(start: Cursor, rows: Sequence[Row], max_changes: int) -> Replay:
     """Return the replay that one place's rows of `read_changes` tell."""
     head = head_of(rows[0])
     if not servable(start, head, max_changes) or len(rows) > MAX_REPLAY_ROWS:
@@ -157,9 +176,11 @@ def replay_of(start: Cursor, rows: Sequence[Mapping[str, Any]], max_changes: int
 
 
 def lock_one() -> TextClause:
-    """Lock one inbox for a change and select its head; no row where the directory does not know the recipient."""
-    return text(f"SELECT {_HEAD} FROM inboxes i, deployment d WHERE i.tenant = :tenant AND i.recipient = :recipient "
-                "FOR NO KEY UPDATE OF i")
+    """Lock one inbox for a change and select its head and the clock (`now`); no row where there is no such inbox."""
+    return text(
+        f"SELECT {_HEAD}, clock_timestamp() AS now FROM inboxes i, deployment d WHERE i.tenant = :tenant AND i.recipient = :recipient "
+        "FOR NO KEY UPDATE OF i"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,14 +195,17 @@ class Delta:
 
 def advance() -> TextClause:
     """Give a locked inbox its next seq and move its counters. Parameters: key, unread, unseen, total (deltas)."""
-    return text("UPDATE inboxes SET seq = seq + 1, unread = unread + :unread, unseen = unseen + :unseen, "
-                "total = total + :total WHERE key = :key")
+    return text(
+        "UPDATE inboxes SET seq = seq + 1, unread = unread + :unread, unseen = unseen + :unseen, "
+        "total = total + :total WHERE key = :key"
+    )
 
 
 def advanced(head: Head, delta: Delta) -> Head:
     """Return the head after one change of `delta`."""
-    counters = Counters(head.counters.unread + delta.unread, head.counters.unseen + delta.unseen,
-                        head.counters.total + delta.total)
+    counters = Counters(
+        head.counters.unread + delta.unread, head.counters.unseen + delta.unseen, head.counters.total + delta.total
+    )
     return Head(head.key, Cursor(head.cursor.epoch, head.cursor.seq + 1), counters, head.floor_seq)
 
 
@@ -210,13 +234,14 @@ class Wish:
         return None if archived and not read else Marks(seen, read, archived)
 
 
-def marks_of(row: Mapping[str, Any]) -> Marks:
+def marks_of(row: Row) -> Marks:
     """Return the marks of a row of `notifications`."""
     return Marks(row["seen_at"] is not None, row["read_at"] is not None, row["archived_at"] is not None)
 
 
 def delta_between(before: Marks, after: Marks) -> Delta:
     """Return how the counters move when one notification goes from `before` to `after`."""
+
     def counted(marks: Marks) -> tuple[int, int, int]:
         return int(not marks.read), int(not marks.seen and not marks.archived), int(not marks.archived)
 
@@ -226,8 +251,10 @@ def delta_between(before: Marks, after: Marks) -> Delta:
 
 def mark_one() -> TextClause:
     """Set one notification's marks, keeping the times of those that were set. Parameters: id, seq, seen, read, archived."""
-    times = ", ".join(f"{name}_at = CASE WHEN :{name} THEN coalesce({name}_at, clock_timestamp()) END"
-                      for name in ("seen", "read", "archived"))
+    times = ", ".join(
+        f"{name}_at = CASE WHEN :{name} THEN coalesce({name}_at, clock_timestamp()) END"
+        for name in ("seen", "read", "archived")
+    )
     return text(f"UPDATE notifications n SET {times}, seq = :seq WHERE n.id = :id RETURNING {_ROW}")
 
 
@@ -268,12 +295,10 @@ def _change(where: str, assignments: str) -> TextClause:
         FROM chosen""")
 
 
-def bulk_delta(kind: str, counted: Mapping[str, Any]) -> Delta:
+def bulk_delta(kind: str, counted: Row) -> Delta:
     """Return how the counters move after `change_many` or `delete_these` (kind "delete")."""
     if kind == "seen":
         return Delta(unseen=-counted["unseen"])
     if kind == "read":
         return Delta(unread=-counted["unread"], unseen=-counted["unseen"])
     return Delta(unread=-counted["unread"], unseen=-counted["unseen"], total=-counted["total"])
-
-

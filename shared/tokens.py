@@ -17,6 +17,13 @@ def make_token(tenant: str, recipient: str, roles: Sequence[str] = (), ttl_secon
     if secret is None:
         raise SettingsError("Set CARILLON_JWT_SECRET, or start Carillon with `make up`, to make tokens.")
     now = int(time.time())
-    claims = {"sub": recipient, "tenant": tenant, "roles": list(roles), "iat": now, "exp": now + ttl_seconds,
-              "iss": settings().jwt_issuer, "aud": settings().jwt_audience}
+    claims = {
+        "sub": recipient,
+        "tenant": tenant,
+        "roles": list(roles),
+        "iat": now,
+        "exp": now + ttl_seconds,
+        "iss": settings().jwt_issuer,
+        "aud": settings().jwt_audience,
+    }
     return jwt.encode(claims, secret.get_secret_value(), algorithm="HS256")

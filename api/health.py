@@ -1,0 +1,78 @@
+"""Whether the process lives, and whether the product is ready."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import text
+
+from shared import db
+from shared.errors import Unavailable
+from shared.settings import settings
+
+router = APIRouter(tags=["operators"])
+
+#: A lane whose heartbeat task (every 5 s) was not seen for this long has no worker.
+WORKER_SILENCE_S = 20
+PING_TIMEOUT_S = 1.0
+LANES = ("urgent", "fan_out", "maintenance")
+
+
+@router.get("/healthz")
+async def alive() -> dict[str, str]:
+    """The process answers: it asks nothing of anybody else."""
+    return {"status": "alive"}
+
+
+async def _database_fault() -> tuple[str | None, bool]:
+    """Return what is wrong with the database (None: nothing), and whether every lane's worker was heard lately."""
+    try:
+        async with db.async_transaction() as connection:
+            revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+            beating = await connection.scalar(
+                text(
+                    "SELECT count(*) FROM heartbeats WHERE lane = ANY(:lanes)"
+                    " AND beaten_at > clock_timestamp() - make_interval(secs => :silence)"
+                ),
+                {"lanes": list(LANES), "silence": WORKER_SILENCE_S},
+            )
+    except Unavailable:
+        return "database", False
+    except db.MissingTable:
+        return "migrations", False
+    return (None if revision == db.head_revision() else "migrations"), beating == len(LANES)
+
+
+async def _pings(url: str) -> bool:
+    client = Redis.from_url(url, socket_timeout=PING_TIMEOUT_S, socket_connect_timeout=PING_TIMEOUT_S, retry=None)
+    try:
+        return bool(await client.ping())
+    except (RedisError, OSError):
+        return False
+    finally:
+        await client.aclose()
+
+
+@router.get("/readyz")
+async def ready(request: Request, full: bool = Query(False)) -> JSONResponse:
+    """Ready means: the database answers and has every migration. What else is away makes the product slower, not wrong.
+
+    With `full=1` everything must be there, workers included.
+    """
+    (fault, working), publishing = await asyncio.gather(_database_fault(), request.app.state.publisher.ping())
+    broker = settings().broker_url
+    assert broker is not None
+    secret = broker.get_secret_value()
+    brokered = publishing if not secret.startswith("redis") else await _pings(secret)
+    there = {"redis": publishing, "broker": brokered, "worker": working}
+    degraded = [name for name, is_there in there.items() if not is_there]
+    body: dict[str, Any] = {"status": "ready", "degraded": degraded}
+    if fault is not None:
+        body = {"status": "not ready", "missing": fault, "degraded": degraded}
+    refused = fault is not None or (full and bool(degraded))
+    return JSONResponse(body, 503 if refused else 200, {"retry-after": "1"} if refused else None)
