@@ -23,7 +23,8 @@ import psycopg
 import redis
 
 from shared.errors import StartError
-from shared.unprivileged import Account, account_for, launched, needed_capability
+from shared.files import write_private
+from shared.unprivileged import account_for, launched, needed_capability
 
 LOOPBACK = "127.0.0.1"
 PASSWORD_BYTES = 24
@@ -62,18 +63,6 @@ def _package_folder(package: str) -> Path:
             f"The package {package} with the embedded server is not installed: run `make up`, or set the URLs."
         )
     return Path(spec.origin).parent
-
-
-def _write_private(path: Path, text: str, account: Account | None) -> None:
-    """Leave `text` in `path`, readable by its owner alone, whole or not at all."""
-    fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    if account:
-        os.chown(fresh, account.user, account.group)
-    fresh.replace(path)
 
 
 class EmbeddedServer(ABC):
@@ -132,7 +121,7 @@ class EmbeddedServer(ABC):
             os.chown(self.home, self.account.user, self.account.group)
         self._end_orphan()
         if not (self.home / "password").exists():
-            _write_private(self.home / "password", secrets.token_urlsafe(PASSWORD_BYTES), self.account)
+            write_private(self.home / "password", secrets.token_urlsafe(PASSWORD_BYTES), self.account)
         self._settle_port()
         self._set_up()
 
@@ -145,7 +134,7 @@ class EmbeddedServer(ABC):
         if not file.exists() or not port_is_free(self.port):
             if self._settled:
                 raise StartError(f"{self.name} cannot have its port {self.port} back: another program took it.")
-            _write_private(file, str(free_port()), self.account)
+            write_private(file, str(free_port()), self.account)
         self._settled = True
 
     def _end_orphan(self) -> None:
@@ -216,8 +205,8 @@ class EmbeddedServer(ABC):
         with suppress(psutil.NoSuchProcess):
             # PostgreSQL's children lead groups of their own; one that lingers would keep the next start off its memory.
             server = psutil.Process(self.process.pid)
-            family = [server, *server.children(recursive=True)]
             server.suspend()
+            family = [server, *server.children(recursive=True)]
             for member in family:
                 with suppress(psutil.NoSuchProcess):
                     member.kill()
@@ -336,7 +325,7 @@ class EmbeddedRedis(EmbeddedServer):
             "maxmemory-policy": "noeviction",
         }
         text = "".join(f"{name} {value}\n" for name, value in settings.items())
-        _write_private(self.home / "redis.conf", text, self.account)
+        write_private(self.home / "redis.conf", text, self.account)
 
     def _arguments(self) -> list[str]:
         return [str(self.home / "redis.conf")]

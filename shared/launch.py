@@ -58,7 +58,7 @@ def _become(user: int, group: int, capability: str | None) -> None:
         _call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAPABILITIES[capability], 0, 0)
 
 
-def _die_with(parent: int, signal_number: int) -> None:
+def die_with(parent: int, signal_number: int) -> None:
     """Have the kernel send `signal_number` when `parent` is gone; exit if it is gone already.
 
     Set after the change of user, which clears it. Systems other than Linux have no such thing: there an orphan is found
@@ -83,7 +83,7 @@ def main() -> None:
     try:
         if options.user is not None:
             _become(options.user, options.group, options.capability)
-        _die_with(options.parent, options.death_signal)
+        die_with(options.parent, options.death_signal)
         os.execvp(options.program[0], options.program)
     except OSError as problem:
         raise SystemExit(f"{options.program[0]}: {problem}") from None

@@ -116,10 +116,17 @@ def _sentence(error: Any) -> str:
     return f"{name}: {error['msg'].removeprefix('Value error, ')}."
 
 
+def data_dir() -> Path:
+    """Return the folder of the embedded servers' data and of what a running `carillon up` published."""
+    return Path(os.environ.get("CARILLON_DATA_DIR", PROJECT_ROOT / ".carillon"))
+
+
 def _published(data_dir: Path) -> dict[str, str]:
-    """Return the environment that a running `carillon up` published; empty when none runs."""
+    """Return the environment that a running `carillon up` published; empty when none runs, or it was killed."""
     try:
-        published: dict[str, str] = json.loads(runtime_file(data_dir).read_text())["environment"]
+        told = json.loads(runtime_file(data_dir).read_text())
+        os.kill(told["pid"], 0)
+        published: dict[str, str] = told["environment"]
     except (OSError, ValueError, KeyError):
         return {}
     return published
@@ -130,8 +137,7 @@ def load_settings(**overrides: Any) -> Settings:
 
     Raises `SettingsError` with one sentence for each fault.
     """
-    data_dir = Path(os.environ.get("CARILLON_DATA_DIR", PROJECT_ROOT / ".carillon"))
-    for name, value in _published(data_dir).items():
+    for name, value in _published(data_dir()).items():
         key = name.removeprefix("CARILLON_").lower()
         if name not in os.environ and key not in overrides:
             overrides[key] = value

@@ -1,0 +1,101 @@
+"""What every command of the command line shares: two consoles, and one sentence for a failure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from shared.errors import CarillonError
+
+#: Results go to standard output, so that they can be piped; progress and complaints to standard error.
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+#: PostgreSQL's "undefined table": nothing was migrated.
+UNDEFINED_TABLE = "42P01"
+#: What a shell expects of a program that Ctrl-C ended: 128 + SIGINT.
+INTERRUPTED = 130
+#: Errors of single fields that one sentence names; the rest is counted.
+MAX_NAMED_FIELDS = 8
+
+
+class CommandFailed(CarillonError):
+    """The command could not be carried out."""
+
+
+def run(app: Callable[..., Any], arguments: list[str] | None = None) -> int:
+    """Run a typer application; return the exit code: 0, or 1 after one sentence on standard error, never a traceback."""
+    try:
+        return int(app(arguments, standalone_mode=False) or 0)
+    except typer.Abort:
+        return INTERRUPTED
+    except (KeyboardInterrupt, typer.Exit):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has what it wanted (`carillon tail | head`); without this Python complains once more at its exit.
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
+    except Exception as problem:
+        sentence = sentence_of(problem)
+        if sentence is None:
+            raise
+        err.print(sentence, style="red", markup=False)
+        return 1
+
+
+def sentence_of(problem: BaseException) -> str | None:
+    """Return the sentence for a failure of the outer world; None for one of this program, which deserves a traceback."""
+    if isinstance(problem, CarillonError):
+        return problem.detail + fields_of(problem)
+    if isinstance(problem, typer.exceptions.TyperException):
+        usage: Callable[[], str] | None = getattr(problem, "format_message", None)
+        return f"{usage() if usage else problem}  (--help tells more.)"
+    for name, translate in _TRANSLATIONS.items():
+        if type(problem).__module__.partition(".")[0] == name:
+            return translate(problem)
+    if isinstance(problem, OSError):
+        where = f"{problem.filename}: " if problem.filename else ""
+        return f"{where}{problem.strerror or problem}."
+    return None
+
+
+def fields_of(problem: CarillonError) -> str:
+    """Return what is wrong with which fields, to stand after the problem's own sentence; empty where none is named."""
+    named = [f"{error.field} {error.message}".strip() for error in problem.errors]
+    more = len(named) - MAX_NAMED_FIELDS
+    told = "; ".join(named[:MAX_NAMED_FIELDS]) + (f"; and {more} more" if more > 0 else "")
+    return f" {told}." if told else ""
+
+
+def _database(problem: Any) -> str | None:
+    """Return the sentence for what psycopg said through SQLAlchemy: away, not migrated, or nothing foreseen (None)."""
+    origin = getattr(problem, "orig", problem)
+    state = getattr(origin, "sqlstate", None)
+    if state == UNDEFINED_TABLE:
+        return "The database has no tables of Carillon yet: run `carillon migrate`."
+    if type(problem).__name__ not in ("OperationalError", "TimeoutError"):
+        return None
+    reason = (str(origin).strip().splitlines() or ["no answer"])[-1]
+    return f"The database does not answer ({reason}): start it with `make up`, or correct CARILLON_DATABASE_URL."
+
+
+def _http(problem: BaseException) -> str:
+    return f"The server does not answer ({problem or type(problem).__name__})."
+
+
+def _redis(problem: BaseException) -> str:
+    return f"Redis does not answer ({problem}): start it with `make up`, or correct CARILLON_REDIS_URL."
+
+
+#: By the package that raised, so that none of them is imported before a command needs it.
+_TRANSLATIONS: dict[str, Callable[[BaseException], str | None]] = {
+    "sqlalchemy": _database,
+    "psycopg": _database,
+    "httpx": _http,
+    "httpcore": _http,
+    "redis": _redis,
+}

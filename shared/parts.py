@@ -1,0 +1,225 @@
+"""Carillon's parts as the supervisor sees them: command, environment, when they are ready, how they stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import redis
+from pydantic import SecretStr
+
+from shared import db
+from shared.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
+from shared.errors import StartError
+from shared.processes import Part
+from shared.settings import PROJECT_ROOT, Settings
+from shared.unprivileged import launched
+
+#: Lane → its queues: a broadcast must not delay a person, nor housekeeping either of them.
+LANES = {
+    "urgent": ("carillon.urgent", "carillon.accept"),
+    "fan_out": ("carillon.fan_out",),
+    "maintenance": ("carillon.maintenance",),
+}
+#: Streams are told goodbye within a second; requests end within their statements' 5 s.
+API_GRACE_SECONDS = 5
+API_STOP_SECONDS = 10.0
+#: SIGTERM of a busy prefork worker took 31.6 s once.
+WORKER_STOP_SECONDS = 45.0
+SERVER_STOP_SECONDS = 20.0
+ASK_SECONDS = 5.0
+PING_SECONDS = 2.0
+RETRY_SECONDS = 0.25
+#: Beyond Redis, a broker is only asked for a connection (5672: AMQP).
+DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671, "pyamqp": 5672}
+#: Settings of ours go to the parts by name; the libraries' own variables would bend what is decided here (another
+#: broker, four API processes, a Flower without its password).
+NOT_INHERITED = ("CARILLON_", "FLOWER_", "CELERY_", "UVICORN_", "WEB_CONCURRENCY", "PG", "FORCE_COLOR")
+
+
+def inherited(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what the parts inherit of a shell's environment."""
+    kept = {name: value for name, value in environment.items() if not name.startswith(NOT_INHERITED)}
+    return {**kept, "PYTHONUNBUFFERED": "1"}
+
+
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """Return every setting of ours that is set, as the variables that a part reads it from."""
+    dumped = settings.model_dump(exclude_none=True)
+    return {f"CARILLON_{name.upper()}": _told(value) for name, value in dumped.items()}
+
+
+def _told(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    return str(value)
+
+
+async def _answers(url: str) -> bool:
+    try:
+        async with httpx.AsyncClient(timeout=ASK_SECONDS, trust_env=False) as client:
+            return (await client.get(url)).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _python(*arguments: str) -> Callable[[], list[str]]:
+    """Return the command of one of our own processes. Killed with the supervisor: the work is in PostgreSQL."""
+    return lambda: launched([sys.executable, "-m", *arguments], death_signal=signal.SIGKILL)
+
+
+def embedded_part(server: EmbeddedServer) -> Part:
+    """Return the part that keeps an embedded server running."""
+    return Part(
+        name=server.name.lower(),
+        command=server.command,
+        environment=server.environment(),
+        folder=server.home,
+        prepare=server.prepare,
+        is_ready=partial(asyncio.to_thread, server.is_ready),
+        stop_signal=server.stop_signal,
+        stop_seconds=SERVER_STOP_SECONDS,
+    )
+
+
+def embedded_servers(settings: Settings) -> tuple[EmbeddedPostgres | None, EmbeddedRedis | None]:
+    """Return the servers that no setting replaces. Redis serves as the broker, too, unless that is set."""
+    postgres = None if settings.database_url else EmbeddedPostgres(settings.data_dir / "postgres")
+    needed = settings.redis_url is None or settings.broker_url is None
+    return postgres, EmbeddedRedis(settings.data_dir / "redis") if needed else None
+
+
+def api_part(settings: Settings, environment: Mapping[str, str]) -> Part:
+    """Return the API. It is ready when everything is: database, migrations, Redis, broker and every lane's worker."""
+    command = _python(
+        "uvicorn", "api.app:create_app", "--factory", f"--host={settings.host}", f"--port={settings.port}",
+        "--loop=uvloop", "--http=httptools", "--ws=none", "--no-access-log", "--no-server-header",
+        f"--timeout-graceful-shutdown={API_GRACE_SECONDS}",
+    )  # fmt: skip
+    return Part(
+        name="api",
+        command=command,
+        environment=environment,
+        folder=PROJECT_ROOT,
+        is_ready=partial(_answers, f"{local_url(settings.host, settings.port)}/readyz?full=1"),
+        stop_seconds=API_STOP_SECONDS,
+    )
+
+
+def local_url(host: str, port: int) -> str:
+    """Return the address by which this machine reaches a server that listens on `host`."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - recognised, not bound
+    return f"http://{reachable}:{port}"
+
+
+def worker_part(lane: str, settings: Settings, environment: Mapping[str, str]) -> Part:
+    """Return one lane's Celery worker."""
+    command = _python(
+        "celery", "-A", "workers.app:app", "worker", f"--queues={','.join(LANES[lane])}", f"--hostname={lane}@%h",
+        f"--concurrency={settings.worker_concurrency}", f"--loglevel={settings.log_level}",
+        "--without-mingle", "--without-gossip",
+    )  # fmt: skip
+    return Part(
+        name=lane,
+        command=command,
+        environment=environment,
+        folder=PROJECT_ROOT,
+        stop_seconds=WORKER_STOP_SECONDS,
+    )
+
+
+def beat_part(settings: Settings, environment: Mapping[str, str]) -> Part:
+    """Return Celery's beat, its schedule kept in the data folder."""
+    schedule = settings.data_dir / "beat"
+    command = _python(
+        "celery", "-A", "workers.app:app", "beat", f"--schedule={schedule}", "--pidfile=",
+        f"--loglevel={settings.log_level}",
+    )  # fmt: skip
+    return Part(name="beat", command=command, environment=environment, folder=PROJECT_ROOT)
+
+
+def flower_part(settings: Settings, environment: Mapping[str, str], password: str, cookie_secret: str) -> Part:
+    """Return Flower on loopback, behind a password. All of its settings go by environment: `ps` shows none."""
+    database = settings.data_dir / "flower"
+    flower = {
+        "FLOWER_ADDRESS": "127.0.0.1",
+        "FLOWER_PORT": str(settings.flower_port),
+        "FLOWER_BASIC_AUTH": f"{settings.flower_user}:{password}",
+        "FLOWER_COOKIE_SECRET": cookie_secret,
+        "FLOWER_PERSISTENT": "true",
+        "FLOWER_DB": str(database),
+    }
+    return Part(
+        name="flower",
+        command=_python("celery", "-A", "workers.app:app", "flower"),
+        environment={**environment, **flower},
+        folder=PROJECT_ROOT,
+        prepare=_DropAfterDeath(database),
+        is_ready=partial(_answers, f"http://127.0.0.1:{settings.flower_port}/healthcheck"),
+    )
+
+
+class _DropAfterDeath:
+    """Removes Flower's history before every start but the first: a half-saved one could not be read again."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._started = False
+
+    def __call__(self) -> None:
+        if self._started:
+            for file in self._database.parent.glob(f"{self._database.name}*"):
+                file.unlink()
+        self._started = True
+
+
+async def wait_for(check: Callable[[], None], within: float) -> None:
+    """Return once `check` no longer raises `StartError`; raise its last one after `within` seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            return await asyncio.to_thread(check)
+        except StartError:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+def given_servers(settings: Settings) -> list[Awaitable[None]]:
+    """Return, for every server that a setting names, a wait until it answers (30 s at most, as set)."""
+    checks: list[Callable[[], None]] = []
+    for name in ("database_url", "database_owner_url"):
+        if (url := getattr(settings, name)) is not None:
+            checks.append(partial(db.wait_for_database, url.get_secret_value(), within=0))
+    for name in ("redis_url", "broker_url"):
+        if (url := getattr(settings, name)) is not None:
+            checks.append(partial(_require_broker, f"CARILLON_{name.upper()}", url.get_secret_value()))
+    return [wait_for(check, settings.start_timeout_seconds) for check in checks]
+
+
+def _require_broker(name: str, url: str) -> None:
+    """Raise `StartError` unless the server at `url` answers: Redis to a PING, another broker to a connection."""
+    parts = urlsplit(url)
+    try:
+        if parts.scheme in {"redis", "rediss", "unix"}:
+            with redis.Redis.from_url(url, socket_timeout=PING_SECONDS, socket_connect_timeout=PING_SECONDS) as client:
+                client.ping()
+        elif parts.hostname and (port := parts.port or DEFAULT_PORTS.get(parts.scheme)):
+            _connect(parts.hostname, port)
+    except (OSError, redis.RedisError) as problem:
+        where = f"{parts.scheme}://{parts.hostname or ''}:{parts.port or ''}{parts.path}"
+        raise StartError(f"The server at {where} does not answer ({problem}): start it, or correct {name}.") from None
+
+
+def _connect(host: str, port: int) -> None:
+    socket.create_connection((host, port), timeout=PING_SECONDS).close()
