@@ -1,0 +1,78 @@
+# `make up` needs Python 3.11+ and make, `make test` npm as well; everything else comes from the lock files.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+# Nothing is taken that the lock files do not name by its hash; `install` keeps what the other of the two brought.
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+LINTED := api workers shared tests bench migrations beat_schedule.py examples clients/python
+
+ifdef PORT
+export CARILLON_PORT := $(PORT)
+endif
+ifdef FLOWER_PORT
+export CARILLON_FLOWER_PORT := $(FLOWER_PORT)
+endif
+
+.PHONY: help up test check fmt bench lock audit clean
+
+help:  ## Show these targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+up: $(VENV)/.product  ## Start everything on this machine; Ctrl-C stops it
+	@$(BIN)/carillon up --with-parent
+
+test: $(VENV)/.development  ## Run every test against real servers
+	@$(BIN)/python tests/fetch_webhook_examples.py
+	@$(BIN)/pytest
+
+check: $(VENV)/.development  ## Run the static checks
+	@$(BIN)/ruff check $(wildcard $(LINTED))
+	@$(BIN)/ruff format --check $(wildcard $(LINTED))
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fmt: $(VENV)/.development  ## Format the code and mend what ruff can mend
+	@$(BIN)/ruff check --fix --exit-zero --quiet $(wildcard $(LINTED))
+	@$(BIN)/ruff format $(wildcard $(LINTED))
+
+bench: $(VENV)/.development  ## Measure the whole way, from the event to the stream
+	@$(BIN)/python bench/end_to_end.py
+
+audit: $(VENV)/.development  ## Look the locked packages up among the known vulnerabilities (needs the network)
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock
+
+lock: $(VENV)/.uv  ## Resolve pyproject.toml anew into the lock files
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements.lock
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
+
+clean:  ## Remove the environment and the caches; the data in .carillon/ stays
+	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+
+# --- the environment, each step done once until its lock file changes ---
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "Carillon needs Python 3.11 or newer as $(PYTHON): install it, or name it as in make PYTHON=python3.12." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "This Python lacks venv: install it (Debian: apt-get install python3-venv), then again." >&2; exit 1; }
+	@[ -x $(BIN)/python ] && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.uv: requirements-uv.lock $(VENV)/.python
+	@echo "Building the environment in $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@touch $@
+
+$(VENV)/.product: requirements.lock pyproject.toml $(VENV)/.uv
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The development lock is a superset of the product's, so the product's step is done with it.
+$(VENV)/.development: requirements-dev.lock requirements.lock pyproject.toml $(VENV)/.uv
+	@$(INSTALL) --require-hashes -r requirements-dev.lock
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.product
