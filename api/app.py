@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api import directory, events, health, inbox, pages, stream, webhooks
 from api.drain import drain_on_signal
 from api.hub import Hub, tune_gc
+from api.listen import listen_for_events
 from api.problems import install_problems
 from api.publish import Publisher
 from api.wake import Waker
@@ -42,10 +44,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.hub = Hub()
     app.state.waker.start()
     await app.state.hub.start()
+    listening = asyncio.create_task(listen_for_events(app.state.waker.wake))
     tune_gc()
     log().info("api.started")
     with drain_on_signal(app.state.hub):
         yield
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
     await app.state.hub.stop()
     app.state.waker.stop()
     await app.state.publisher.close()

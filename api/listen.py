@@ -1,0 +1,42 @@
+"""Hearing of events that producers commit by SQL (`carillon_publish`), so that they need not wait for the sweeper.
+
+A notification that is missed (connection lost, pooler in between) costs at most the sweeper's second or two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import psycopg
+
+from shared import db
+from shared.logs import log
+
+CHANNEL = "carillon_events"
+#: Between two attempts to connect; the sweeper serves meanwhile.
+RETRY_S = 5.0
+#: A connection cut without a word is noticed after 30 + 3 × 10 s.
+KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+
+
+async def _listen(on_event: Callable[[], None]) -> None:
+    connection = await psycopg.AsyncConnection.connect(
+        db.database_url(), autocommit=True, connect_timeout=db.CONNECT_TIMEOUT_S,
+        application_name="carillon-listen", **KEEPALIVE,
+    )  # fmt: skip
+    async with connection:
+        await connection.execute(f"LISTEN {CHANNEL}")
+        on_event()
+        async for _ in connection.notifies():
+            on_event()
+
+
+async def listen_for_events(on_event: Callable[[], None]) -> None:
+    """Call `on_event` for every commit of such an event, and after each (re)connection, until cancelled."""
+    while True:
+        try:
+            await _listen(on_event)
+        except (psycopg.Error, OSError) as error:
+            log().warning("listen.lost", reason=type(error).__name__)
+        await asyncio.sleep(RETRY_S)
