@@ -14,7 +14,7 @@ from typing import Any
 from shared.catalog import fields
 from shared.catalog.check import Fault, faults_of
 from shared.catalog.model import KNOWN_ROLES, Audience, Catalog, EventType, Kind
-from shared.errors import CatalogError, FieldError
+from shared.errors import CatalogError
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -32,7 +32,7 @@ _AUDIENCE_KEYS = frozenset(_SELECTORS) | {"scope", "exclude_actor", "when", "tit
 def load_catalog(folder: Path = FOLDER) -> Catalog:
     """Return the catalog of every `*.toml` in `folder`, types in the order of file names and places in the file.
 
-    Raises `CatalogError` that lists every fault, each in a sentence with file and type, so that one run shows all.
+    Raises `CatalogError` that lists every fault, each in a line with file and type, so that one run shows them all.
     """
     reader = _Reader()
     for path in sorted(folder.glob("*.toml")):
@@ -42,8 +42,7 @@ def load_catalog(folder: Path = FOLDER) -> Catalog:
     catalog = Catalog(MappingProxyType(reader.types), KNOWN_ROLES | reader.roles)
     faults = [*reader.faults, *(fault for kind in catalog for fault in faults_of(kind, reader.files, catalog.roles))]
     if faults:
-        errors = tuple(FieldError(fault.place, fault.what) for fault in faults)
-        raise CatalogError("\n".join(str(fault) for fault in faults), errors=errors)
+        raise CatalogError("\n".join(str(fault) for fault in faults))
     return catalog
 
 
@@ -72,9 +71,14 @@ class _Reader:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
             self.faults.append(Fault(path.name, None, f"is not valid TOML: {problem}"))
             return
-        self.faults += [Fault(path.name, None, f"has an unknown key `{key}`") for key in content.keys() - _FILE_KEYS]
-        self.roles |= frozenset(content.get("roles", ()))
-        for table in content.get("type", ()):
+        try:
+            _only(content, _FILE_KEYS)
+            self.roles |= frozenset(_names(content, "roles"))
+            tables = _tables(content, "type")
+        except _Wrong as problem:
+            self.faults.append(Fault(path.name, None, str(problem)))
+            return
+        for table in tables:
             self._add(path, table)
 
     def _add(self, path: Path, table: Mapping[str, Any]) -> None:
@@ -103,11 +107,11 @@ def _event_type(domain: str, table: Mapping[str, Any]) -> EventType:
         priority=_one_of(table.get("priority", "NORMAL"), "priority", _PRIORITIES),
         time_to_live=_time_to_live(table.get("time_to_live")),
         schema=_schema(table),
-        metadata=tuple(_list(table, "metadata")),
-        audiences=tuple(_audience(place, entry) for place, entry in enumerate(_list(table, "audience"))),
+        metadata=tuple(_names(table, "metadata")),
+        audiences=tuple(_audience(place, entry) for place, entry in enumerate(_tables(table, "audience"))),
         shown=_flag(table, "shown", True),
         description=_text(table, "description"),
-        example=dict(table.get("example", {})),
+        example=_table(table, "example"),
         retired=_flag(table, "retired", False),
     )
 
@@ -121,7 +125,7 @@ def _valid_name(table: Mapping[str, Any]) -> str:
 
 def _schema(table: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        schema = fields.schema_of(table.get("data", {}))
+        schema = fields.schema_of(_table(table, "data"))
         fields.validator(schema)
     except KeyError as problem:
         raise _Wrong(f"has a data field of an unknown kind {problem}") from None
@@ -167,10 +171,24 @@ def _optional(table: Mapping[str, Any], key: str) -> str | None:
     return _text(table, key) if key in table else None
 
 
-def _list(table: Mapping[str, Any], key: str) -> list[Any]:
+def _names(table: Mapping[str, Any], key: str) -> list[str]:
     value = table.get(key, [])
-    if not isinstance(value, list):
-        raise _Wrong(f"needs a list `{key}`")
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise _Wrong(f"needs a list of names `{key}`")
+    return value
+
+
+def _tables(table: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    value = table.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise _Wrong(f"needs tables [[{key}]]")
+    return value
+
+
+def _table(table: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = table.get(key, {})
+    if not isinstance(value, dict):
+        raise _Wrong(f"needs a table `{key}`")
     return value
 
 
