@@ -256,7 +256,7 @@ class EmbeddedPostgres(EmbeddedServer):
             self._launched(command), capture_output=True, text=True, check=False, cwd=self.home, env=self.environment()
         )
         if made.returncode:
-            raise StartError(f"PostgreSQL's initdb failed: {made.stderr.strip()}")
+            raise StartError(f"PostgreSQL's initdb failed: {made.stderr.strip().splitlines()[-1]}")
         fresh.replace(self.cluster)
 
     def _arguments(self) -> list[str]:

@@ -14,7 +14,8 @@ from ctypes import Structure, byref, c_int, c_uint32
 
 # <linux/prctl.h> and <linux/capability.h>: fixed numbers of the kernel's interface.
 PR_SET_PDEATHSIG = 1
-PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAPABILITY_VERSION_3 = 0x20080522
@@ -48,7 +49,8 @@ def _call(function: str, *arguments: object) -> None:
 def _become(user: int, group: int, capability: str | None) -> None:
     """Give up root for good; only `capability`, if named, outlives it and the exec that follows."""
     if capability:
-        _call("prctl", PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        # Keeps capabilities over setuid, and lets access(2) honour them: PostgreSQL asks it whether its programs are there.
+        _call("prctl", PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setgid(group)
     os.setuid(user)
