@@ -7,14 +7,15 @@ plain code over rows; whether the connection blocks is the runner's affair.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, CursorResult, RowMapping, TextClause
+from sqlalchemy import Connection, CursorResult, TextClause
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 T = TypeVar("T")
 Step = tuple[TextClause, Mapping[str, Any]]
-Rows = Sequence[RowMapping]
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
 Program = Generator[Step, Rows, T]
 
 
@@ -41,4 +42,4 @@ async def arun(connection: AsyncConnection, program: Program[T]) -> T:
 
 
 def _rows(result: CursorResult[Any]) -> Rows:
-    return result.mappings().all() if result.returns_rows else ()
+    return cast(Rows, result.mappings().all()) if result.returns_rows else ()

@@ -1,0 +1,199 @@
+"""The queue of record: accepting events once, telling how far they are, and cancelling them.
+
+A posting of any size is one INSERT; what was there already is compared in one SELECT more. The decisions are plain
+functions over rows; the programs run in the API and in the accept task alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+from sqlalchemy import text
+
+from shared.canonical import canonical
+from shared.cloudevent import Event
+from shared.errors import Conflict, FieldError, InvalidInput, NotFound
+from shared.statements import Program, Row, Rows
+
+Status = Literal["accepted", "duplicate"]
+Key = tuple[str, str, str]
+#: What makes two events of one key the same, in the words of their row; absent ones are left out of the form.
+_COMPARED = ("type", "subject", "time", "dataschema", "data")
+
+
+def hash_of(row: Mapping[str, Any]) -> bytes:
+    """Return the SHA-256 of what makes an event the same: of a row, also one that `carillon_publish` left without."""
+    return hashlib.sha256(canonical({name: row[name] for name in _COMPARED if row[name] is not None})).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """Events posted together: each key once, with its content's hash. `repeated` are the places of repetitions."""
+
+    events: tuple[Event, ...]
+    first: Mapping[Key, Event]
+    hashes: Mapping[Key, bytes]
+    repeated: frozenset[int]
+
+    @property
+    def tenants(self) -> list[str]:
+        return sorted({event.tenant for event in self.events})
+
+
+def posting_of(events: Sequence[Event]) -> Posting:
+    """Return the posting; raises `Conflict`, naming the index, where one key stands for two contents."""
+    first: dict[Key, Event] = {}
+    hashes: dict[Key, bytes] = {}
+    repeated: set[int] = set()
+    different: list[int] = []
+    for index, event in enumerate(events):
+        content = hash_of({name: getattr(event, name) for name in _COMPARED})
+        known = hashes.setdefault(event.key, content)
+        if first.setdefault(event.key, event) is not event:
+            repeated.add(index)
+        if known != content:
+            different.append(index)
+    if different:
+        raise _conflict(different)
+    return Posting(tuple(events), first, hashes, frozenset(repeated))
+
+
+def _conflict(places: Iterable[int]) -> Conflict:
+    errors = (FieldError("id", "was posted before with other content", index) for index in places)
+    return Conflict(
+        "An event of this tenant, source and id was posted before with other content.", errors=tuple(errors)
+    )
+
+
+#: Keys are inserted in one order, so that two postings of the same events wait for each other and never deadlock.
+#: Where a tenant is not known, nothing is inserted and the known ones alone are told.
+_INSERT = text("""
+    WITH known AS (SELECT t.id FROM tenants t WHERE t.id = ANY(CAST(:given AS text[]))),
+    inserted AS (
+        INSERT INTO events (tenant, source, id, type, subject, time, dataschema, data, content_hash, traceparent,
+                            registers, occurred_at)
+        SELECT e.tenant, e.source, e.id, e.type, e.subject, e.time, e.dataschema, e.data::jsonb, e.content_hash,
+               e.traceparent, :registers, coalesce(e.occurred_at, clock_timestamp())
+        FROM unnest(CAST(:tenants AS text[]), CAST(:sources AS text[]), CAST(:ids AS text[]), CAST(:types AS text[]),
+                    CAST(:subjects AS text[]), CAST(:times AS text[]), CAST(:schemas AS text[]), CAST(:datas AS text[]),
+                    CAST(:hashes AS bytea[]), CAST(:traces AS text[]), CAST(:moments AS timestamptz[]))
+             AS e(tenant, source, id, type, subject, time, dataschema, data, content_hash, traceparent, occurred_at)
+        WHERE (SELECT count(*) FROM known) = cardinality(CAST(:given AS text[]))
+        ORDER BY e.tenant, e.source, e.id
+        ON CONFLICT (tenant, source, id) DO NOTHING RETURNING tenant, source, id)
+    SELECT id AS tenant, NULL AS source, NULL AS id FROM known
+    UNION ALL SELECT tenant, source, id FROM inserted""")
+
+_COMPARE = text("""
+    SELECT e.tenant, e.source, e.id, e.content_hash, e.type, e.subject, e.time, e.dataschema,
+           CASE WHEN e.content_hash IS NULL THEN e.data END AS data
+    FROM unnest(CAST(:tenants AS text[]), CAST(:sources AS text[]), CAST(:ids AS text[])) AS k(tenant, source, id)
+    JOIN events e ON e.tenant = k.tenant AND e.source = k.source AND e.id = k.id""")
+
+
+def accept(posting: Posting, registers: bool) -> Program[list[Status]]:
+    """Store what is new and return each event's status, in the order of the posting; durable with the commit.
+
+    `registers`: whether recipients that the events name and the directory does not know are registered. Raises
+    `InvalidInput` for unknown tenants and `Conflict` for other content, naming the index: then the caller's transaction
+    must not commit, for a posting is all or nothing.
+    """
+    told = yield _INSERT, {**_columns(posting), "given": posting.tenants, "registers": registers}
+    _refuse_unknown(posting, {row["tenant"] for row in told if row["id"] is None})
+    inserted = {_key(row) for row in told if row["id"] is not None}
+    missing = [key for key in posting.first if key not in inserted]
+    if missing:
+        rows = yield _COMPARE, _keys(missing)
+        _refuse_different(posting, rows)
+    return [_status(posting, inserted, index) for index in range(len(posting.events))]
+
+
+def _key(row: Mapping[str, Any]) -> Key:
+    return row["tenant"], row["source"], row["id"]
+
+
+def _keys(keys: Sequence[Key]) -> dict[str, list[str]]:
+    tenants, sources, ids = zip(*keys, strict=True)
+    return {"tenants": list(tenants), "sources": list(sources), "ids": list(ids)}
+
+
+def _columns(posting: Posting) -> dict[str, Any]:
+    events = posting.first.values()
+    return {
+        **_keys(list(posting.first)),
+        "types": [event.type for event in events],
+        "subjects": [event.subject for event in events],
+        "times": [event.time for event in events],
+        "schemas": [event.dataschema for event in events],
+        "datas": [orjson.dumps(event.data).decode() for event in events],
+        "hashes": [posting.hashes[event.key] for event in events],
+        "traces": [event.traceparent for event in events],
+        "moments": [event.occurred_at for event in events],
+    }
+
+
+def _refuse_unknown(posting: Posting, known: set[str]) -> None:
+    places = [index for index, event in enumerate(posting.events) if event.tenant not in known]
+    if places:
+        errors = tuple(FieldError("tenant", "is not a known tenant", index) for index in places)
+        raise InvalidInput("The tenant is not known.", errors=errors)
+
+
+def _refuse_different(posting: Posting, rows: Rows) -> None:
+    wrong = {_key(row) for row in rows if (row["content_hash"] or hash_of(row)) != posting.hashes[_key(row)]}
+    if wrong:
+        raise _conflict(index for index, event in enumerate(posting.events) if event.key in wrong)
+
+
+def _status(posting: Posting, inserted: set[Key], index: int) -> Status:
+    is_new = posting.events[index].key in inserted and index not in posting.repeated
+    return "accepted" if is_new else "duplicate"
+
+
+#: A notification's id begins with its event's accepted time in milliseconds, so one event's lie together; the event's
+#: key tells them from those of the same millisecond. Chunks are summed, as an event's own counts may come at its end.
+_READ = text("""
+    SELECT e.tenant, e.source, e.id, e.type, e.state, e.attempts, e.error, e.accepted_at, e.finished_at,
+           greatest(e.recipients, c.recipients) AS recipients,
+           greatest(e.notifications, c.notifications) AS notifications,
+           greatest(e.published, c.published) AS published, n.seen, n.read
+    FROM events e
+    CROSS JOIN LATERAL (SELECT floor(extract(epoch FROM e.accepted_at) * 1000)::bigint AS first_ms) m
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(f.recipients), 0)::bigint AS recipients, coalesce(sum(f.published), 0)::bigint AS published,
+               coalesce(sum(f.notifications), 0)::bigint AS notifications
+        FROM fan_out_chunks f WHERE f.event_key = e.key) c
+    CROSS JOIN LATERAL (
+        SELECT count(x.seen_at) AS seen, count(x.read_at) AS read FROM notifications x
+        WHERE x.id >= (lpad(to_hex(m.first_ms), 12, '0') || repeat('0', 20))::uuid
+          AND x.id < (lpad(to_hex(m.first_ms + 2), 12, '0') || repeat('0', 20))::uuid
+          AND x.event_key = e.key) n
+    WHERE e.tenant = :tenant AND e.source = :source AND e.id = :id""")
+
+_CANCEL = text("""
+    UPDATE events SET state = 'cancelling', finished_at = NULL
+    WHERE tenant = :tenant AND source = :source AND id = :id AND state NOT IN ('cancelling', 'cancelled')
+    RETURNING id""")
+
+
+def read(tenant: str, source: str, id: str) -> Program[Row]:
+    """Select one event's state and counts; raises `NotFound`."""
+    rows = yield _READ, {"tenant": tenant, "source": source, "id": id}
+    if not rows:
+        raise NotFound("There is no such event.")
+    return rows[0]
+
+
+def cancel(tenant: str, source: str, id: str) -> Program[bool]:
+    """Stop an event and have what it made withdrawn; returns False where that was asked for before.
+
+    From the commit on nothing more is fanned out; a worker withdraws what is out already. Raises `NotFound`.
+    """
+    changed = yield _CANCEL, {"tenant": tenant, "source": source, "id": id}
+    if not changed:
+        yield from read(tenant, source, id)
+    return bool(changed)
