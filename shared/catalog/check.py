@@ -14,6 +14,7 @@ from shared.errors import InvalidInput
 
 _RECIPIENT_ATTRIBUTES = frozenset({"id", "locale", "attributes"})
 _URL_FILTERS = frozenset({"segment", "urlencode"})
+_TOPIC, _ACTION_URL = "a topic", "an action URL"
 _SAMPLE_RECIPIENT = {"id": "ada", "locale": "en", "attributes": {}}
 _SAMPLE_TENANT = "acme"
 
@@ -76,30 +77,30 @@ def _names_recipients(schema: Mapping[str, Any] | None) -> bool:
 
 
 def _template_faults(kind: EventType, audience: Audience) -> Iterator[str]:
-    sources = {"title": audience.title, "message": audience.message}
-    sources |= {"action URL": audience.action_url} if audience.action_url else {}
-    sources |= {"topic": audience.topic} if audience.topic else {}
+    sources = {"a title": audience.title, "a message": audience.message}
+    sources |= {_ACTION_URL: audience.action_url} if audience.action_url else {}
+    sources |= {_TOPIC: audience.topic} if audience.topic else {}
     for where, source in sources.items():
         try:
             tree = templates.ENVIRONMENT.parse(source)
             templates.compiled(source)
         except TemplateSyntaxError as problem:
-            yield f"has a {where} that is no valid template: {problem.message}"
+            yield f"has {where} that is no valid template: {problem.message}"
             continue
-        yield from (f"has a {where} that {what}" for what in _name_faults(kind, where, source, tree))
+        yield from (f"has {where} that {what}" for what in _name_faults(kind, where, source, tree))
 
 
 def _name_faults(kind: EventType, where: str, source: str, tree: nodes.Template) -> Iterator[str]:
     known = kind.properties.keys() | templates.CONTEXT_NAMES
-    known -= {"recipient"} if where == "topic" else set()
+    known -= {"recipient"} if where == _TOPIC else set()
     for name in sorted(templates.names_used(source) - known):
         yield f"uses `{name}`, which its data lacks"
-    if where == "topic":
+    if where == _TOPIC:
         for name in sorted((templates.names_used(source) & kind.properties.keys()) - set(kind.schema["required"])):
             yield f"uses `{name}`, which is optional"
     for attribute in tree.find_all(nodes.Getattr):
         yield from _attribute_faults(kind, attribute)
-    if where == "action URL":
+    if where == _ACTION_URL:
         yield from _encoding_faults(kind, tree)
 
 
