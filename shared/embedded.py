@@ -21,6 +21,8 @@ from pathlib import Path
 import psutil
 import psycopg
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from shared.errors import StartError
 from shared.files import write_private
@@ -33,6 +35,8 @@ ORPHAN_GRACE_SECONDS = 10.0
 STOP_SECONDS = 20.0
 READY_POLL_SECONDS = 0.02
 CONNECT_TIMEOUT_SECONDS = 2
+#: Instead of redis-py's ten silent retries.
+ONCE = Retry(NoBackoff(), 0)
 #: One API process (a pool and the readers), a dozen worker processes and a person with psql, twice over.
 MAX_CONNECTIONS = 200
 
@@ -331,7 +335,7 @@ class EmbeddedRedis(EmbeddedServer):
         return [str(self.home / "redis.conf")]
 
     def is_ready(self) -> bool:
-        client = redis.Redis.from_url(self.url(), socket_timeout=CONNECT_TIMEOUT_SECONDS, retry=None)
+        client = redis.Redis.from_url(self.url(), socket_timeout=CONNECT_TIMEOUT_SECONDS, retry=ONCE)
         try:
             return bool(client.ping())
         except (redis.ConnectionError, redis.TimeoutError):

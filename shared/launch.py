@@ -49,7 +49,7 @@ def _call(function: str, *arguments: object) -> None:
 def _become(user: int, group: int, capability: str | None) -> None:
     """Give up root for good; only `capability`, if named, outlives it and the exec that follows."""
     if capability:
-        # Keeps capabilities over setuid, and lets access(2) honour them: PostgreSQL asks it whether its programs are there.
+        # Keeps capabilities over setuid, and lets access(2) honour them: PostgreSQL asks it for its own programs.
         _call("prctl", PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setgid(group)

@@ -17,7 +17,7 @@ import redis
 from pydantic import SecretStr
 
 from shared import db
-from shared.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
+from shared.embedded import ONCE, EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
 from shared.errors import StartError
 from shared.processes import Part
 from shared.settings import PROJECT_ROOT, Settings
@@ -212,7 +212,9 @@ def _require_broker(name: str, url: str) -> None:
     parts = urlsplit(url)
     try:
         if parts.scheme in {"redis", "rediss", "unix"}:
-            with redis.Redis.from_url(url, socket_timeout=PING_SECONDS, socket_connect_timeout=PING_SECONDS) as client:
+            with redis.Redis.from_url(
+                url, socket_timeout=PING_SECONDS, socket_connect_timeout=PING_SECONDS, retry=ONCE
+            ) as client:
                 client.ping()
         elif parts.hostname and (port := parts.port or DEFAULT_PORTS.get(parts.scheme)):
             _connect(parts.hostname, port)

@@ -6,6 +6,8 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -26,6 +28,8 @@ JITTER = 0.25
 MAX_LINE_BYTES = 16_384
 LAST_WORDS_LINES = 20
 READY_POLL_SECONDS = 0.1
+#: For what a dead part wrote last, where a process outside of its group still holds its output open.
+LAST_OUTPUT_SECONDS = 1.0
 
 
 def nothing() -> None:
@@ -98,12 +102,38 @@ async def lines_of(stream: asyncio.StreamReader) -> AsyncIterator[str]:
         yield waiting.decode(errors="replace")
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One life of a part: its process, its exit code to come, and the task that relays its output."""
+
+    process: subprocess.Popen[bytes]
+    exit: asyncio.Future[int]
+    relay: asyncio.Task[None]
+
+
+def exit_of(process: subprocess.Popen[bytes]) -> asyncio.Future[int]:
+    """Return the exit code to come, waited for in a thread.
+
+    (asyncio's own subprocess may call a process running for as long as a grandchild keeps its output open.)
+    """
+    loop = asyncio.get_running_loop()
+    exit_code: asyncio.Future[int] = loop.create_future()
+
+    def wait() -> None:
+        code = process.wait()
+        with suppress(RuntimeError):  # The loop was closed meanwhile: nobody asks any more.
+            loop.call_soon_threadsafe(exit_code.set_result, code)
+
+    threading.Thread(target=wait, daemon=True, name=f"wait-{process.pid}").start()
+    return exit_code
+
+
 class Keeper:
     """Keeps one part running: started again after each death, until `stop()` or until it died too often."""
 
     def __init__(self, part: Part, log: JointLog) -> None:
         self.part = part
-        self.process: asyncio.subprocess.Process | None = None
+        self._run: Run | None = None
         self._log = log
         self._deaths = Deaths()
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS_LINES)
@@ -116,7 +146,7 @@ class Keeper:
 
     async def ready(self) -> None:
         """Return once the part runs and is ready."""
-        while self.process is None or self.process.returncode is not None or not await self.part.is_ready():
+        while self._run is None or self._run.exit.done() or not await self.part.is_ready():
             await asyncio.sleep(READY_POLL_SECONDS)
 
     async def stop(self) -> None:
@@ -124,21 +154,21 @@ class Keeper:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        if self.process is None or self.process.returncode is not None:
+        if self._run is None:
             return
-        with suppress(ProcessLookupError):
-            self.process.send_signal(self.part.stop_signal)
+        self._run.process.send_signal(self.part.stop_signal)
         try:
-            await asyncio.wait_for(self._finish(self.process), self.part.stop_seconds)
+            await asyncio.wait_for(self._finish(self._run), self.part.stop_seconds)
         except TimeoutError:
             self._tell(f"did not stop within {self.part.stop_seconds:g} s and is killed")
-        await self._sweep(self.process)
+            self.kill()
+            await self._finish(self._run)
 
     def kill(self) -> None:
         """End the part's process group at once; whoever waits in `stop()` returns."""
-        if self.process is not None:
+        if self._run is not None:
             with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+                os.killpg(self._run.process.pid, signal.SIGKILL)
 
     def _tell(self, text: str) -> None:
         self._log.line("carillon", f"{self.part.name} {text}")
@@ -146,7 +176,7 @@ class Keeper:
     async def _keep(self) -> None:
         while True:
             started = time.monotonic()
-            ending = await self._run_once()
+            ending = await self._live()
             now = time.monotonic()
             if not self._deaths.add(now, now - started):
                 raise StartError(self._obituary(ending))
@@ -160,50 +190,52 @@ class Keeper:
             f"{self.part.name} {ending}, {MAX_DEATHS} times within a minute, so all is stopped; its last words: {last}"
         )
 
-    async def _run_once(self) -> str:
+    async def _live(self) -> str:
         """Run the part to its end and return how it ended, in words."""
         try:
             await asyncio.to_thread(self.part.prepare)
-            process = await self._spawn()
+            self._run = self._spawn()
         except (StartError, OSError) as problem:
             self._last_words.append(str(problem))
-            return f"could not be started ({problem})"
-        self.process = process
-        await self._finish(process)
-        await self._sweep(process)
-        return told_exit(process.returncode or 0)
+            return "could not be started"
+        return told_exit(await self._finish(self._run))
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *self.part.command(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+    def _spawn(self) -> Run:
+        process = subprocess.Popen(
+            self.part.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             env=dict(self.part.environment),
             cwd=self.part.folder,
             # A group of its own: Ctrl-C reaches the supervisor alone, which then stops the parts in order.
             start_new_session=True,
         )
+        return Run(process, exit_of(process), asyncio.create_task(self._relay(process)))
 
-    async def _finish(self, process: asyncio.subprocess.Process) -> None:
-        """Relay the part's output until it has ended; what grandchildren still say then is not waited for."""
-        relay = asyncio.create_task(self._relay(process))
-        try:
-            await process.wait()
-            await asyncio.wait([relay], timeout=READY_POLL_SECONDS)
-        finally:
-            relay.cancel()
-            await asyncio.wait([relay])
+    async def _finish(self, run: Run) -> int:
+        """Return the exit code once the part has ended, nothing of its group is left and its output is relayed.
 
-    async def _relay(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        async for line in lines_of(process.stdout):
-            if line.strip():
-                self._last_words.append(line)
-                self._log.line(self.part.name, line)
-
-    async def _sweep(self, process: asyncio.subprocess.Process) -> None:
-        """Kill what the part's own process left in its group (pool children of a killed worker), or the part itself."""
+        Cancelled, it leaves the part as it is, and may be called again.
+        """
+        code = await asyncio.shield(run.exit)
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+            os.killpg(run.process.pid, signal.SIGKILL)
+        await asyncio.wait([run.relay], timeout=LAST_OUTPUT_SECONDS)
+        run.relay.cancel()
+        return code
+
+    async def _relay(self, process: subprocess.Popen[bytes]) -> None:
+        stream = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), process.stdout)
+        try:
+            async for line in lines_of(stream):
+                self._hear(line)
+        finally:
+            pipe.close()
+
+    def _hear(self, line: str) -> None:
+        if line.strip():
+            self._last_words.append(line)
+            self._log.line(self.part.name, line)

@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -67,4 +66,4 @@ def fetch(target: Path = TARGET) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(fetch())
+    fetch()
