@@ -139,12 +139,8 @@ def worker_part(lane: str, settings: Settings, environment: Mapping[str, str]) -
 
 
 def beat_part(settings: Settings, environment: Mapping[str, str]) -> Part:
-    """Return Celery's beat, its schedule kept in the data folder."""
-    schedule = settings.data_dir / "beat"
-    command = _python(
-        "celery", "-A", "workers.app:app", "beat", f"--schedule={schedule}", "--pidfile=",
-        f"--loglevel={settings.log_level}",
-    )  # fmt: skip
+    """Return Celery's beat. Its jobs are told by intervals alone, so it keeps no file."""
+    command = _python("celery", "-A", "workers.app:app", "beat", "--pidfile=", f"--loglevel={settings.log_level}")
     return Part(name="beat", command=command, environment=environment, folder=PROJECT_ROOT)
 
 

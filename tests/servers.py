@@ -146,9 +146,7 @@ class Beat(Child):
     """A Celery beat process; ready at once, as it only sends."""
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
-        schedule = log.with_suffix(".schedule")
-        arguments = [sys.executable, "-m", "celery", "-A", "workers.app:app", "beat", f"--schedule={schedule}",
-                     "--pidfile=", "--loglevel=INFO"]  # fmt: skip
+        arguments = [sys.executable, "-m", "celery", "-A", "workers.app:app", "beat", "--pidfile=", "--loglevel=INFO"]
         super().__init__(arguments, environment, log)
 
 
