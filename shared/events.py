@@ -154,6 +154,11 @@ def _status(posting: Posting, inserted: set[Key], index: int) -> Status:
     return "accepted" if is_new else "duplicate"
 
 
+def told(found: Sequence[Event], statuses: Sequence[Status]) -> list[dict[str, str]]:
+    """Return what a producer is answered about its events."""
+    return [{"id": event.id, "status": status} for event, status in zip(found, statuses, strict=True)]
+
+
 #: A notification's id begins with its event's accepted time in milliseconds, so one event's lie together; the event's
 #: key tells them from those of the same millisecond. Chunks are summed, as an event's own counts may come at its end.
 _READ = text("""

@@ -148,10 +148,10 @@ def verify_standard(found: Iterable[str], signed: Signed, body: bytes, max_age_s
 
     Raises `Unauthenticated` otherwise.
     """
-    text = signed.timestamp
-    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_TIMESTAMP):
+    told = signed.timestamp
+    if not (told.isascii() and told.isdecimal() and len(told) <= _MAX_TIMESTAMP):
         raise Unauthenticated("The signature's time is not valid.")
-    timestamp = int(text)
+    timestamp = int(told)
     age = time.time() - timestamp
     if age > max_age_s or age < -TOLERANCE_S:
         raise Unauthenticated("The signature's time is too far from now.")
