@@ -20,17 +20,24 @@ def certificate() -> EventType:
     return found
 
 
-def audience(**texts: str | None) -> Audience:
-    return replace(certificate().audiences[0], **{"title": "t", "message": "m", "action_url": None, **texts})
+def audience(title: str = "t", message: str = "m", action_url: str | None = None) -> Audience:
+    return replace(certificate().audiences[0], title=title, message=message, action_url=action_url)
 
 
 DATA = {"student_id": "ada", "certificate_id": "c/1", "badge_title": "Rust"}
 
 
 def rendered(
-    data: dict[str, Any] | None = None, recipient: dict[str, Any] | None = None, **texts: str | None
+    data: dict[str, Any] | None = None,
+    recipient: dict[str, Any] | None = None,
+    *,
+    title: str = "t",
+    message: str = "m",
+    action_url: str | None = None,
 ) -> Rendered:
-    return render(certificate(), audience(**texts), data or DATA, tenant="uni-7", recipient=recipient)
+    return render(
+        certificate(), audience(title, message, action_url), data or DATA, tenant="uni-7", recipient=recipient
+    )
 
 
 def test_texts_are_plain_and_nothing_is_escaped() -> None:
