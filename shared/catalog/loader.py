@@ -130,7 +130,7 @@ def _schema(table: Mapping[str, Any]) -> dict[str, Any]:
     except KeyError as problem:
         raise _Wrong(f"has a data field of an unknown kind {problem}") from None
     except (ValueError, TypeError) as problem:
-        raise _Wrong(f"has data that is no JSON Schema: {problem}") from None
+        raise _Wrong(f"has data that is no JSON Schema: {str(problem).splitlines()[0]}") from None
     return schema
 
 
