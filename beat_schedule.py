@@ -1,0 +1,53 @@
+"""Everything that runs by the clock: one table of job, cadence, lane and why.
+
+Beat only queues these. Two beats may run at once and a message may come late or twice: every job looks at PostgreSQL,
+does what is due, and finds nothing the second time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from shared.wake import CHUNK_QUEUE, FAN_OUT_QUEUE, MAINTENANCE_QUEUE
+
+
+class Job(NamedTuple):
+    """A periodic task: its cadence in seconds, the lane that runs it, and why it runs that often."""
+
+    task: str
+    every_s: float
+    queue: str
+    why: str
+    args: tuple[str, ...] = ()
+
+
+#: Each lane and a queue of its workers.
+LANES = {"urgent": FAN_OUT_QUEUE, "fan_out": CHUNK_QUEUE, "maintenance": MAINTENANCE_QUEUE}
+HEARTBEAT_TASK = "carillon.heartbeat"
+SWEEP_TASK = "carillon.sweep"
+CAP_TASK = "carillon.cap"
+EXPIRE_TASK = "carillon.expire"
+PURGE_TASK = "carillon.purge"
+FORGET_TASK = "carillon.forget"
+HEARTBEAT_S = 5.0
+
+JOBS = (
+    Job(SWEEP_TASK, 1.0, MAINTENANCE_QUEUE, "what a lost message left is picked up within two seconds"),
+    Job(CAP_TASK, 15.0, MAINTENANCE_QUEUE, "an inbox over its cap is at most 30 s late, one missed run included"),
+    Job(EXPIRE_TASK, 15.0, MAINTENANCE_QUEUE, "an expired notification is at most 30 s late, the same way"),
+    Job(PURGE_TASK, 300.0, MAINTENANCE_QUEUE, "tombstones are kept for days: minutes do not matter, bulk does"),
+    Job(FORGET_TASK, 3_600.0, MAINTENANCE_QUEUE, "events are kept for weeks"),
+    *(
+        Job(HEARTBEAT_TASK, HEARTBEAT_S, queue, "/readyz knows within seconds that a lane stands still", (lane,))
+        for lane, queue in LANES.items()
+    ),
+)
+
+
+def _entry(job: Job) -> dict[str, Any]:
+    # A run that no worker took until its next one is due has nothing to add to that one.
+    options = {"queue": job.queue, "expires": max(job.every_s, HEARTBEAT_S)}
+    return {"task": job.task, "schedule": job.every_s, "args": job.args, "options": options}
+
+
+SCHEDULE: dict[str, dict[str, Any]] = {" ".join((job.task, *job.args)): _entry(job) for job in JOBS}

@@ -1,0 +1,169 @@
+"""The statements of the fan-out: claiming events, numbering inboxes, writing notifications, counting attempts.
+
+An event in state `accepted` is pending. `tried_at` set marks a suspect: its worker was lost, or its batch failed.
+Batches leave suspects to be tried alone, each try counted by a commit of its own before it begins.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import TextClause, text
+
+#: Seconds until a suspect is tried again: 1, 2, 4, 8, … after each attempt, a minute at most.
+MAX_WAIT_S = 60
+_WAIT = f"make_interval(secs => least(2 ^ e.attempts, {MAX_WAIT_S}))"
+_CLAIMED = (
+    "e.key, e.tenant, e.source, e.id, e.type, e.subject, e.time, e.dataschema, e.traceparent, e.data, e.content_hash, "
+    "e.registers, e.accepted_at, e.attempts, now() AS now"
+)
+
+
+def claim_batch() -> TextClause:
+    """Claim pending events for this transaction, oldest first, none that another one holds. Parameters: limit."""
+    return text(f"""
+        SELECT {_CLAIMED} FROM events e WHERE e.state = 'accepted' AND e.attempts = 0 AND e.tried_at IS NULL
+        ORDER BY e.key LIMIT :limit FOR NO KEY UPDATE OF e SKIP LOCKED""")
+
+
+def claim_one() -> TextClause:
+    """Claim one event in one state for this transaction; no row where it has left it or is held."""
+    return text(f"""
+        SELECT {_CLAIMED} FROM events e WHERE e.key = :key AND e.state = :state
+        FOR NO KEY UPDATE OF e SKIP LOCKED""")
+
+
+def read_one() -> TextClause:
+    """Select one event in one state, without a lock, as `claim_one` does. Parameters: key, state."""
+    return text(f"SELECT {_CLAIMED} FROM events e WHERE e.key = :key AND e.state = :state")
+
+
+def suspect_pending() -> TextClause:
+    """Mark the first `limit` pending events that nobody holds as suspects and select their keys.
+
+    For whoever runs the wake-up of a worker that died: what that worker had claimed is among them.
+    """
+    return text("""
+        UPDATE events SET tried_at = clock_timestamp() WHERE key IN (
+            SELECT e.key FROM events e WHERE e.state = 'accepted' AND e.attempts = 0 AND e.tried_at IS NULL
+            ORDER BY e.key LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING key""")
+
+
+def suspect_these() -> TextClause:
+    """Mark those of these pending events that nobody holds as suspects. Parameters: keys."""
+    return text("""
+        UPDATE events SET tried_at = clock_timestamp() WHERE key IN (
+            SELECT e.key FROM events e WHERE e.key = ANY(CAST(:keys AS bigint[])) AND e.state = 'accepted'
+            ORDER BY e.key FOR NO KEY UPDATE SKIP LOCKED)""")
+
+
+def begin_attempt() -> TextClause:
+    """Count an attempt of a suspect, unless it is held, not pending, or has had `most`; selects the new number."""
+    return text("""
+        UPDATE events SET attempts = attempts + 1, tried_at = clock_timestamp() WHERE key = (
+            SELECT e.key FROM events e WHERE e.key = :key AND e.state = 'accepted' AND e.attempts < :most
+            FOR NO KEY UPDATE SKIP LOCKED) RETURNING attempts""")
+
+
+def take_back_attempt() -> TextClause:
+    """Uncount an attempt that failed for no fault of the event's. Parameters: key."""
+    return text("UPDATE events SET attempts = attempts - 1 WHERE key = :key AND state = 'accepted' AND attempts > 0")
+
+
+def fail() -> TextClause:
+    """Give an event up, unless it has left `accepted` and `fanning_out`. Parameters: key, error."""
+    return text("""
+        UPDATE events SET state = 'failed', error = :error, finished_at = clock_timestamp()
+        WHERE key = :key AND state IN ('accepted', 'fanning_out')""")
+
+
+def fail_exhausted() -> TextClause:
+    """Give up the suspects that nobody holds and whose last of `most` tries ended with their worker; selects them."""
+    return text(f"""
+        UPDATE events SET state = 'failed', error = :error, finished_at = clock_timestamp() WHERE key IN (
+            SELECT e.key FROM events e WHERE e.state = 'accepted' AND e.attempts >= :most
+              AND e.tried_at < clock_timestamp() - {_WAIT} FOR NO KEY UPDATE SKIP LOCKED) RETURNING key""")
+
+
+def due_suspects() -> TextClause:
+    """Stamp the suspects that nobody holds and whose wait is over, and select their keys. Parameters: most, limit."""
+    return text(f"""
+        UPDATE events SET tried_at = clock_timestamp() WHERE key IN (
+            SELECT e.key FROM events e WHERE e.state = 'accepted' AND e.attempts < :most
+              AND e.tried_at < clock_timestamp() - {_WAIT}
+            ORDER BY e.key LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING key""")
+
+
+def lock_inboxes() -> TextClause:
+    """Lock inboxes in key order and select their counters and the epoch. Parameters: keys."""
+    return text("""
+        SELECT d.epoch, i.key, i.tenant, i.recipient, i.seq, i.created, i.unread, i.unseen
+        FROM inboxes i CROSS JOIN deployment d WHERE i.key = ANY(CAST(:keys AS bigint[]))
+        ORDER BY i.key FOR NO KEY UPDATE OF i""")
+
+
+def read_existing() -> TextClause:
+    """Select those of these notifications that exist, as tombstones too. Parameters: ids."""
+    return text("SELECT n.id FROM notifications n WHERE n.id = ANY(CAST(:ids AS uuid[]))")
+
+
+#: The columns of `notifications` that a fan-out fills for each row, with the type of their array parameter.
+ROW_COLUMNS = {
+    "id": "uuid",
+    "key": "bigint",
+    "tenant": "text",
+    "event_key": "bigint",
+    "ordinal": "bigint",
+    "created_seq": "bigint",
+    "type": "text",
+    "priority": "smallint",
+    "title": "text",
+    "message": "text",
+    "action_url": "text",
+    "metadata": "text",
+    "expires_at": "timestamptz",
+}
+INBOX_COLUMNS = {"key": "bigint", "seq": "bigint", "created": "bigint", "added": "int"}
+EVENT_COLUMNS = {
+    "key": "bigint",
+    "state": "text",
+    "recipients": "bigint",
+    "notifications": "bigint",
+    "error": "text",
+    "content_hash": "bytea",
+}
+
+
+def _arrays(prefix: str, columns: dict[str, str]) -> str:
+    arrays = ", ".join(f"CAST(:{prefix}_{name} AS {kind}[])" for name, kind in columns.items())
+    return f"unnest({arrays}) AS t({', '.join(columns)})"
+
+
+def write_batch() -> TextClause:
+    """Insert numbered notifications, move their locked inboxes, and end their events: one statement for a batch.
+
+    Parameters: row_*, inbox_* and event_* arrays of the columns above. Flat arrays: rows come ready from the caller,
+    for a join of unnested arrays with each other runs five times slower.
+    """
+    return text(f"""
+        WITH written AS (
+            INSERT INTO notifications (id, key, tenant, event_key, ordinal, created_seq, seq, type, priority, title,
+                                       message, action_url, metadata, created_at, expires_at)
+            SELECT t.id, t.key, t.tenant, t.event_key, t.ordinal, t.created_seq, t.created_seq, t.type, t.priority,
+                   t.title, t.message, t.action_url, t.metadata::jsonb, now(), t.expires_at
+            FROM {_arrays("row", ROW_COLUMNS)}),
+        moved AS (
+            UPDATE inboxes i SET seq = t.seq, created = t.created, unread = i.unread + t.added,
+                                 unseen = i.unseen + t.added, total = i.total + t.added
+            FROM {_arrays("inbox", INBOX_COLUMNS)} WHERE i.key = t.key)
+        UPDATE events e SET state = t.state, recipients = t.recipients, notifications = t.notifications,
+               error = t.error, content_hash = coalesce(e.content_hash, t.content_hash),
+               finished_at = CASE WHEN t.state <> 'fanning_out' THEN clock_timestamp() END
+        FROM {_arrays("event", EVENT_COLUMNS)} WHERE e.key = t.key""")
+
+
+def count_published() -> TextClause:
+    """Count what was published of events. Parameters: keys, counts. Not waited for on disk: a count is no promise."""
+    return text("""
+        UPDATE events e SET published = e.published + t.count
+        FROM unnest(CAST(:keys AS bigint[]), CAST(:counts AS bigint[])) AS t(key, count),
+             set_config('synchronous_commit', 'off', true)
+        WHERE e.key = t.key""")

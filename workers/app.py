@@ -1,0 +1,193 @@
+"""The Celery application: every setting of the engine with its reason, the base task, and `wake()`.
+
+Celery carries wake-ups and chunk work. What is to be done stands in PostgreSQL: a lost message costs a sweep (a second
+or two), a doubled one finds nothing left to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from celery import Celery, Task, signals
+from redis.exceptions import RedisError
+
+import beat_schedule
+from shared import db
+from shared.catalog import catalog
+from shared.errors import StartError
+from shared.logs import configure_logs, log
+from shared.settings import settings
+from shared.wake import (
+    ACCEPT_QUEUE,
+    ACCEPT_TASK,
+    CHUNK_QUEUE,
+    CHUNK_TASK,
+    FAN_OUT_QUEUE,
+    FAN_OUT_TASK,
+    MAINTENANCE_QUEUE,
+    WAKE_FLAG,
+    WAKE_FLAG_MS,
+)
+from workers.publish import redis_client
+
+#: A broker or Redis that does not answer within this is away.
+BROKER_TIMEOUT_S = 5.0
+#: A task ends within these, or is broken: a fan-out loops for 10 s at most, one statement may take 30 s.
+SOFT_LIMIT_S = 60
+HARD_LIMIT_S = 90
+#: Longer than any task may run, so that only what was lost with its worker is delivered again.
+VISIBILITY_TIMEOUT_S = 120
+#: Of the 45 s that a stop may take; 4 of 20 busy workers needed over 20 s.
+SOFT_SHUTDOWN_S = 30.0
+#: An accept task's answer: a producer that has not fetched it by then treats the event as not acknowledged.
+RESULT_EXPIRES_S = 3_600
+
+FAN_OUT_ONE_TASK = "carillon.fan_out_one"
+PLAN_TASK = "carillon.plan_chunks"
+WITHDRAW_TASK = "carillon.withdraw"
+
+ROUTES = {
+    ACCEPT_TASK: {"queue": ACCEPT_QUEUE},
+    FAN_OUT_TASK: {"queue": FAN_OUT_QUEUE},
+    FAN_OUT_ONE_TASK: {"queue": FAN_OUT_QUEUE},
+    PLAN_TASK: {"queue": CHUNK_QUEUE},
+    CHUNK_TASK: {"queue": CHUNK_QUEUE},
+    WITHDRAW_TASK: {"queue": MAINTENANCE_QUEUE},
+}
+
+
+def configuration() -> dict[str, Any]:
+    """Return Celery's settings; read when they are first needed, so that importing a task needs no server."""
+    broker, redis = settings().broker_url, settings().redis_url
+    if broker is None or redis is None:
+        raise StartError("No broker: set CARILLON_BROKER_URL and CARILLON_REDIS_URL, or start with `make up`.")
+    return {
+        "broker_url": broker.get_secret_value(),
+        # Only the accept task keeps a result; every other task's would be written for nobody.
+        "result_backend": redis.get_secret_value(),
+        "task_ignore_result": True,
+        "result_expires": RESULT_EXPIRES_S,
+        # JSON in and out: whoever reaches the broker must not be able to run code (pickle would).
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "enable_utc": True,
+        "timezone": "UTC",
+        # Acknowledged when done; a killed process's message goes back, marked as redelivered.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        # A task killed at its hard limit goes back with that mark too, so that its events are tried one by one.
+        "task_acks_on_failure_or_timeout": False,
+        # No worker hoards chunks that another could run.
+        "worker_prefetch_multiplier": 1,
+        "task_soft_time_limit": SOFT_LIMIT_S,
+        "task_time_limit": HARD_LIMIT_S,
+        "broker_transport_options": {
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            # Every 5 s look for messages that lost their worker (kombu's default: every 100 s).
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": BROKER_TIMEOUT_S,
+            "socket_connect_timeout": BROKER_TIMEOUT_S,
+            "socket_keepalive": True,
+        },
+        # A worker outlives any outage of its broker (the default gives up after 100 tries).
+        "broker_connection_retry": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # Nobody waits for the broker: what could not be sent is found by the sweeper.
+        "task_publish_retry": False,
+        # A running fan-out is finished when the broker goes away; if its message comes again, it finds nothing to do.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # After SIGTERM, running tasks get this long before they are put back.
+        "worker_soft_shutdown_timeout": SOFT_SHUTDOWN_S,
+        "task_routes": ROUTES,
+        "task_default_queue": MAINTENANCE_QUEUE,
+        # Events for Flower cost a third of the tasks a core can run: off unless the worker is started with -E.
+        "worker_send_task_events": False,
+        "task_send_sent_event": False,
+        # The log is ours (structlog), and so is standard output.
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "beat_schedule": beat_schedule.SCHEDULE,
+        # Only intervals, whose jobs may run twice: nothing to remember, no file that two beats would fight over.
+        "beat_scheduler": "celery.beat:Scheduler",
+    }
+
+
+class CarillonTask(Task):  # type: ignore[misc]
+    """A task whose failure is logged by type and place alone: messages of database errors quote payloads."""
+
+    abstract = True
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Log that the task raised."""
+        log().error("task.failed", task=self.name, task_id=task_id, reason=type(exc).__name__, where=place_of(exc))
+
+
+def place_of(error: BaseException) -> str:
+    """Return `file:line` of the innermost frame that raised; empty where there is none."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+
+
+app = Celery(
+    "carillon",
+    task_cls=CarillonTask,
+    include=["workers.fan_out"],
+)
+app.add_defaults(configuration)
+
+
+def send(name: str, *args: int | str) -> bool:
+    """Queue a task in its lane; returns False, logged, where the broker is away. Arguments are ids only."""
+    try:
+        app.send_task(name, args=args, retry=False)
+    except (OSError, RedisError, *app.connection_for_write().connection_errors) as error:
+        log().warning("task.not_sent", task=name, reason=type(error).__name__)
+        return False
+    return True
+
+
+def wake() -> bool:
+    """Ask for a look at the queue of record, after a commit. One wake-up that is already queued is enough.
+
+    Returns False where Redis or the broker is away: then the sweeper finds the events within two seconds. Never raises.
+    """
+    try:
+        if not redis_client().set(WAKE_FLAG, 1, nx=True, px=WAKE_FLAG_MS):
+            return True
+    except (RedisError, OSError) as error:
+        log().warning("wake.not_sent", reason=type(error).__name__)
+        return False
+    return send(FAN_OUT_TASK)
+
+
+#: Told for every task, or telling a failure with the text of its exception; `task.failed` says what is needed.
+NOISY_LOGGERS = {"celery.worker.strategy": "WARNING", "celery.app.trace": "CRITICAL"}
+
+
+@signals.setup_logging.connect
+def _log_like_everyone(**_: Any) -> None:
+    configure_logs("worker")
+    # Celery's own lines go to the same place; its readiness line ("… ready.") among them.
+    logging.basicConfig(stream=sys.stderr, level="INFO", format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for name, level in NOISY_LOGGERS.items():
+        logging.getLogger(name).setLevel(level)
+
+
+@signals.worker_init.connect
+def _load_before_fork(**_: Any) -> None:
+    catalog()
+
+
+@signals.worker_process_init.connect
+def _own_connections(**_: Any) -> None:
+    # A connection inherited through fork would be shared with the parent; close=False leaves the parent's alone.
+    db.engine_of().dispose(close=False)
+    redis_client.cache_clear()

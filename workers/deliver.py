@@ -1,0 +1,233 @@
+"""One batch of claimed events in one transaction: who is reached, which texts, which numbers, all written at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from shared import audience, fan_out
+from shared.cursor import Cursor
+from shared.errors import InvalidInput
+from shared.frames import Counters, channel_of, created
+from shared.notification_id import notification_id
+from shared.settings import settings
+from workers.prepare import Prepared, Row, Text, prepare, reason_of
+from workers.publish import Message
+
+#: Bytes of texts that one batch writes: bounds a worker's memory where texts are long and audiences wide.
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+
+Rows = Sequence[Row]
+#: Inbox key → the place of the target that reached it first, and its row.
+Audience = dict[int, tuple[int, Row]]
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What one transaction did, for after its commit: the frames to publish, and how each event ended.
+
+    `released` events were claimed and left pending: the batch would have touched too many inboxes with them.
+    """
+
+    messages: list[Message] = field(default_factory=list)
+    #: The event of each message.
+    owners: list[int] = field(default_factory=list)
+    large: list[int] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+    released: int = 0
+
+
+def deliver(connection: Connection, rows: Rows, careful: bool) -> Delivery:
+    """Fan out claimed events: each becomes `done`, `failed` with its reason, or `fanning_out` where it is large.
+
+    `careful`: leave out what exists already (an event that was worked on before). At most a chunk's worth of inboxes is
+    locked; events beyond that are released.
+    """
+    batch = _Batch(connection, careful)
+    prepared = batch.prepare(rows)
+    batch.write(batch.reach(prepared))
+    return batch.delivery
+
+
+class _Batch:
+    def __init__(self, connection: Connection, careful: bool) -> None:
+        self.delivery = Delivery()
+        self._connection = connection
+        self._careful = careful
+        self._bound = settings().chunk_size
+        self._rows: dict[str, list[Any]] = defaultdict(list)
+        self._ends: dict[str, list[Any]] = defaultdict(list)
+
+    def prepare(self, rows: Rows) -> list[Prepared]:
+        """Return the events that can be fanned out; the others are failed."""
+        prepared = []
+        for place, row in enumerate(rows):
+            try:
+                prepared.append(prepare(row, place))
+            except InvalidInput as refused:
+                self._refuse(row["key"], refused)
+        return prepared
+
+    def _refuse(self, key: int, refused: InvalidInput) -> None:
+        self.delivery.refused[key] = reason_of(refused)
+        self._end(key, "failed", error=reason_of(refused))
+
+    def _end(
+        self, key: int, state: str, *, count: int = 0, error: str | None = None, content_hash: bytes | None = None
+    ) -> None:
+        values = (key, state, count, count, error, content_hash)
+        for name, value in zip(fan_out.EVENT_COLUMNS, values, strict=True):
+            self._ends[name].append(value)
+
+    def reach(self, prepared: list[Prepared]) -> list[tuple[Prepared, Audience]]:
+        """Return the events that this batch keeps, each with its audience; a single one over the bound is `large`."""
+        kept, rows = self._read_audience(prepared)
+        self.delivery.released += len(prepared) - len(kept)
+        if len(rows) > self._bound:
+            self._leave_to_chunks(kept[0])
+            return []
+        if self._register_unknown(kept, rows):
+            kept, rows = self._read_audience(kept)
+        found: dict[int, Audience] = {event.place: {} for event in kept}
+        for row in sorted(rows, key=lambda row: row["place"]):
+            found[row["event"]].setdefault(row["key"], (row["place"], row))
+        return [(event, found[event.place]) for event in kept]
+
+    def _read_audience(self, prepared: list[Prepared]) -> tuple[list[Prepared], Rows]:
+        """Return the first events whose audiences together are within the bound, and those; or one that is not.
+
+        A full answer may be cut anywhere, so it is asked again for the events before the last one that it mentions.
+        """
+        kept = prepared
+        while True:
+            targets = [target for event in kept for target in event.targets]
+            if not targets:
+                return kept, []
+            given = {**audience.columns(targets), **audience.EVERYWHERE, "limit": self._bound + 1}
+            rows = self._connection.execute(audience.read_audience(), given).mappings().all()
+            if len(rows) <= self._bound or len(kept) == 1:
+                return kept, rows
+            last = max(row["event"] for row in rows)
+            kept = [event for event in kept if event.place < last] or kept[:1]
+
+    def _leave_to_chunks(self, event: Prepared) -> None:
+        self.delivery.large.append(event.key)
+        self._end(event.key, "fanning_out", content_hash=event.content_hash)
+
+    def _register_unknown(self, kept: list[Prepared], rows: Rows) -> bool:
+        reached = {(row["event"], row["place"]) for row in rows}
+        unknown = [
+            target
+            for event in kept
+            if event.registers
+            for target in event.targets
+            if target.target.kind == "recipient" and (target.event, target.place) not in reached
+        ]
+        if unknown:
+            register(self._connection, unknown)
+        return bool(unknown)
+
+    def write(self, reached: list[tuple[Prepared, Audience]]) -> None:
+        """Number and write everything, and end every event."""
+        ready = self._render(reached)
+        inboxes = self._lock(ready)
+        existing = self._existing(ready) if self._careful else frozenset()
+        for event, texts in ready:
+            for key, text in texts.items():
+                self._number(event, inboxes[key], text, existing)
+            self._end(event.key, "done", count=len(texts), content_hash=event.content_hash)
+        given = {
+            **{f"row_{name}": self._rows[name] for name in fan_out.ROW_COLUMNS},
+            **{f"event_{name}": self._ends[name] for name in fan_out.EVENT_COLUMNS},
+            **_inbox_columns([inbox for inbox in inboxes.values() if inbox.added]),
+        }
+        self._connection.execute(fan_out.write_batch(), given)
+
+    def _render(self, reached: list[tuple[Prepared, Audience]]) -> list[tuple[Prepared, dict[int, Text]]]:
+        """Return the events with a text for each inbox, before any inbox is locked, as far as their size allows."""
+        ready: list[tuple[Prepared, dict[int, Text]]] = []
+        size = 0
+        for index, (event, found) in enumerate(reached):
+            try:
+                texts = {key: event.text_for(place, row) for key, (place, row) in found.items()}
+            except InvalidInput as refused:
+                self._refuse(event.key, refused)
+                continue
+            size += sum(text.size for text in texts.values())
+            if size > MAX_BATCH_BYTES and ready:
+                self.delivery.released += len(reached) - index
+                break
+            if size > MAX_BATCH_BYTES:
+                self._leave_to_chunks(event)
+                self.delivery.released += len(reached) - index - 1
+                break
+            ready.append((event, texts))
+        return ready
+
+    def _lock(self, ready: list[tuple[Prepared, dict[int, Text]]]) -> dict[int, _Inbox]:
+        keys = sorted({key for _, texts in ready for key in texts})
+        if not keys:
+            return {}
+        rows = self._connection.execute(fan_out.lock_inboxes(), {"keys": keys}).mappings()
+        return {row["key"]: _Inbox(row) for row in rows}
+
+    def _existing(self, ready: list[tuple[Prepared, dict[int, Text]]]) -> frozenset[str]:
+        ids = [str(notification_id(event.prefix, event.key, key)) for event, texts in ready for key in texts]
+        return frozenset(str(id) for id in self._connection.scalars(fan_out.read_existing(), {"ids": ids}))
+
+    def _number(self, event: Prepared, inbox: _Inbox, text: Text, existing: frozenset[str]) -> None:
+        id = str(notification_id(event.prefix, event.key, inbox.key))
+        if id in existing:
+            return
+        inbox.add()
+        rendered = text.rendered
+        values = (
+            id, inbox.key, inbox.tenant, event.key, inbox.created, inbox.seq, event.event_type.name, event.priority,
+            rendered.title, rendered.message, rendered.action_url, event.metadata_json, event.expires_at,
+        )  # fmt: skip
+        for name, value in zip(fan_out.ROW_COLUMNS, values, strict=True):
+            self._rows[name].append(value)
+        self.delivery.messages.append((inbox.channel, inbox.frame(id, text.rest)))
+        self.delivery.owners.append(event.key)
+
+
+class _Inbox:
+    """A locked inbox: hands out its next numbers."""
+
+    __slots__ = ("added", "channel", "created", "epoch", "key", "seq", "tenant", "unread", "unseen")
+
+    def __init__(self, row: Mapping[Any, Any]) -> None:
+        self.epoch, self.key, self.tenant = row["epoch"], row["key"], row["tenant"]
+        self.seq, self.created, self.unread, self.unseen = row["seq"], row["created"], row["unread"], row["unseen"]
+        self.channel = channel_of(row["tenant"], row["recipient"])
+        self.added = 0
+
+    def add(self) -> None:
+        self.added += 1
+        self.seq += 1
+        self.created += 1
+        self.unread += 1
+        self.unseen += 1
+
+    def frame(self, id: str, rest: bytes) -> bytes:
+        counters = Counters(self.unread, self.unseen, 0)
+        return created(Cursor(self.epoch, self.seq), id, orjson.dumps(self.tenant), counters, rest)
+
+
+def _inbox_columns(inboxes: list[_Inbox]) -> dict[str, list[Any]]:
+    return {f"inbox_{name}": [getattr(inbox, name) for inbox in inboxes] for name in fan_out.INBOX_COLUMNS}
+
+
+def register(connection: Connection, targets: Sequence[audience.Sought]) -> None:
+    """Register the named recipients that the directory does not know; those that it knows stay as they are."""
+    given = {
+        "tenants": [target.target.tenant for target in targets],
+        "ids": [target.target.name for target in targets],
+    }
+    connection.execute(audience.register_inboxes(), given)
+    connection.execute(audience.register_recipients(), given)

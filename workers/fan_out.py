@@ -1,0 +1,167 @@
+"""The fan-out of small audiences: batches of pending events under load, alone under light load, suspects one by one.
+
+A task is a wake-up: which events are pending, PostgreSQL says. See the state diagram in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from celery import Task
+from redis.exceptions import RedisError
+from sqlalchemy import Connection
+
+from shared import db, fan_out
+from shared.logs import log
+from shared.settings import settings
+from shared.wake import FAN_OUT_TASK, WAKE_FLAG
+from workers.app import FAN_OUT_ONE_TASK, PLAN_TASK, app, place_of, send, wake
+from workers.deliver import Delivery, deliver
+from workers.patience import is_away, is_blameless, patience, sqlstate_of
+from workers.publish import publish, redis_client
+
+#: A task that still finds work after this hands over to a new wake-up, so that stops and time limits stay short.
+LOOP_S = 10.0
+
+
+@app.task(name=FAN_OUT_TASK, bind=True)
+def fan_out_task(self: Task) -> None:
+    """Fan out whatever is pending."""
+    with patience(self.name):
+        if (self.request.delivery_info or {}).get("redelivered"):
+            # Its first worker died, perhaps of an event: what that one may have held is tried one by one.
+            isolate_pending(time.monotonic() + LOOP_S)
+        fan_out_pending()
+
+
+@app.task(name=FAN_OUT_ONE_TASK)
+def fan_out_one_task(key: int) -> None:
+    """Try one suspect."""
+    with patience(FAN_OUT_ONE_TASK):
+        run_alone(key)
+
+
+def fan_out_pending() -> None:
+    """Fan out pending events until none is left that nobody else holds.
+
+    The flag is cleared before the first claim: whoever commits later finds it unset and sends a wake-up of its own.
+    """
+    _clear_flag()
+    deadline = time.monotonic() + LOOP_S
+    while run_batch(deadline):
+        if time.monotonic() > deadline:
+            wake()
+            return
+
+
+def _clear_flag() -> None:
+    try:
+        redis_client().delete(WAKE_FLAG)
+    except (RedisError, OSError) as error:
+        log().warning("wake.flag_kept", reason=type(error).__name__)
+
+
+def run_batch(deadline: float) -> bool:
+    """Claim and fan out one batch in one transaction; returns whether there may be more to claim.
+
+    A batch that fails is split at once: each of its events is tried alone.
+    """
+    claimed: list[int] = []
+    limit = settings().claim_batch
+    try:
+        with db.transaction() as connection:
+            rows = connection.execute(fan_out.claim_batch(), {"limit": limit}).mappings().all()
+            claimed.extend(row["key"] for row in rows)
+            if not rows:
+                return False
+            delivery = deliver(connection, rows, careful=False)
+    except Exception as error:
+        if not claimed or is_away(error):
+            raise
+        _log_failure("fan_out.batch_failed", error, events=len(claimed))
+        _split(claimed, deadline)
+        return True
+    after_commit(delivery)
+    return len(claimed) == limit or delivery.released > 0
+
+
+def _split(keys: list[int], deadline: float) -> None:
+    with db.transaction() as connection:
+        connection.execute(fan_out.suspect_these(), {"keys": keys})
+    _run_each(keys, deadline)
+
+
+def isolate_pending(deadline: float) -> None:
+    """Make suspects of the first pending events and try them one by one; the sweeper finds what the deadline leaves."""
+    with db.transaction() as connection:
+        keys = list(connection.scalars(fan_out.suspect_pending(), {"limit": settings().claim_batch}))
+    if keys:
+        log().warning("fan_out.isolated", events=len(keys))
+    _run_each(sorted(keys), deadline)
+
+
+def _run_each(keys: list[int], deadline: float) -> None:
+    for key in keys:
+        if time.monotonic() > deadline:
+            return
+        run_alone(key)
+
+
+def run_alone(key: int) -> None:
+    """Try one suspect, counting the attempt by a commit of its own first: it outlives this process.
+
+    After the last attempt the event is failed; one that is held, finished or exhausted is left as it is.
+    """
+    with db.transaction() as connection:
+        attempt = connection.scalar(fan_out.begin_attempt(), {"key": key, "most": settings().max_attempts})
+    if attempt is None:
+        return
+    try:
+        with db.transaction() as connection:
+            delivery = _deliver_one(connection, key)
+    except Exception as error:
+        _judge(key, attempt, error)
+        return
+    after_commit(delivery)
+
+
+def _deliver_one(connection: Connection, key: int) -> Delivery:
+    rows = connection.execute(fan_out.claim_one(), {"key": key, "state": "accepted"}).mappings().all()
+    return deliver(connection, rows, careful=True) if rows else Delivery()
+
+
+def _judge(key: int, attempt: int, error: Exception) -> None:
+    _log_failure("fan_out.event_failed", error, event=key, attempt=attempt)
+    with db.transaction() as connection:
+        if is_blameless(error):
+            connection.execute(fan_out.take_back_attempt(), {"key": key})
+        elif attempt >= settings().max_attempts:
+            reason = f"Its fan-out failed {attempt} times, at last with {type(error).__name__}."
+            connection.execute(fan_out.fail(), {"key": key, "error": reason})
+
+
+def _log_failure(event_name: str, error: Exception, **ids: int) -> None:
+    # Never the message: a database's error quotes the row.
+    kind, state = type(error).__name__, sqlstate_of(error)
+    log().error(event_name, reason=kind, sqlstate=state, where=place_of(error), **ids)
+
+
+def after_commit(delivery: Delivery) -> None:
+    """Tell what was committed. Whatever fails here is repaired: streams by the reconciler, tasks by the sweeper."""
+    for key in delivery.refused:
+        log().warning("event.refused", event=key)
+    for key in delivery.large:
+        send(PLAN_TASK, key)
+    if not delivery.messages:
+        return
+    taken = publish(delivery.messages)
+    counts = Counter(delivery.owners[:taken])
+    if counts:
+        _count_published(counts)
+
+
+def _count_published(counts: Counter[int]) -> None:
+    keys = sorted(counts)
+    with patience("count_published"), db.transaction() as connection:
+        connection.execute(fan_out.count_published(), {"keys": keys, "counts": [counts[key] for key in keys]})

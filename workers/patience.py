@@ -1,0 +1,42 @@
+"""What a worker does when the database fails it: nothing is lost, so it lets go and the sweeper begins anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError
+
+from shared import db
+from shared.logs import log
+
+#: A statement over its time is as likely its event's fault as the server's: an attempt is counted.
+_QUERY_CANCELED = "57014"
+#: Busy with somebody else's lock: the server is there, and other events may go through.
+_BUSY = ("40001", "40P01", "55P03", _QUERY_CANCELED)
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """Return the SQLSTATE of a database error that has one."""
+    return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+
+
+def is_away(error: BaseException) -> bool:
+    """Tell whether the database cannot be worked with at all at this moment."""
+    return db.is_transient(error) and sqlstate_of(error) not in _BUSY
+
+
+def is_blameless(error: BaseException) -> bool:
+    """Tell whether the failure says nothing about the event that was worked on."""
+    return db.is_transient(error) and sqlstate_of(error) != _QUERY_CANCELED
+
+
+@contextmanager
+def patience(task: str) -> Iterator[None]:
+    """Run a block of work; a database that is away or busy ends it, logged, without an error."""
+    try:
+        yield
+    except Exception as error:
+        if not db.is_transient(error):
+            raise
+        log().warning("database.away", task=task, reason=type(error).__name__, sqlstate=sqlstate_of(error))
