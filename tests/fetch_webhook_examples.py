@@ -45,6 +45,14 @@ def verified(archive: Path, expected: str = SHA512) -> Path:
     return archive
 
 
+def _unpack(archive: tarfile.TarFile, folder: Path) -> None:
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(folder, filter="data")
+    else:
+        # Python 3.11.2 (Debian 12) knows no filters. What is unpacked is the locked archive either way.
+        archive.extractall(folder)
+
+
 def fetch(target: Path = TARGET) -> None:
     """Leave the verified, unpacked package below `target`, whole or not at all."""
     stamp = target / "sha512"
@@ -59,7 +67,7 @@ def fetch(target: Path = TARGET) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         fresh = Path(folder) / "unpacked"
         with tarfile.open(verified(_pack(npm, Path(folder)))) as archive:
-            archive.extractall(fresh, filter="data")
+            _unpack(archive, fresh)
         (fresh / "sha512").write_text(SHA512)
         shutil.rmtree(target, ignore_errors=True)
         fresh.replace(target)
