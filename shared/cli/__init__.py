@@ -7,9 +7,16 @@ from typing import Annotated
 
 import typer
 
+from shared.cli import catalog, demo, doctor, events, keys, publish, recipients, status, tail
 from shared.cli.console import run
 
-app = typer.Typer(name="carillon", help="Notifications, in order, exactly once.", no_args_is_help=True)
+app = typer.Typer(
+    name="carillon",
+    help="Notifications, in order, exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 
 @app.command()
@@ -32,6 +39,20 @@ def migrate() -> None:
 
     owner = settings().database_owner_url
     db.migrate(owner.get_secret_value() if owner else db.database_url())
+
+
+app.command()(publish.publish)
+app.command()(tail.tail)
+app.command()(status.status)
+app.command()(doctor.doctor)
+app.command()(keys.token)
+app.add_typer(keys.key_app, name="key")
+app.add_typer(keys.secret_app, name="secret")
+app.add_typer(recipients.recipients_app, name="recipients")
+app.add_typer(events.events_app, name="events")
+app.add_typer(catalog.catalog_app, name="catalog")
+app.add_typer(events.epoch_app, name="epoch")
+app.add_typer(demo.demo_app, name="demo")
 
 
 def main() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 import typer
 from rich.console import Console
 
@@ -28,7 +30,8 @@ class CommandFailed(CarillonError):
 
 
 def run(app: Callable[..., Any], arguments: list[str] | None = None) -> int:
-    """Run a typer application; return the exit code: 0, or 1 after one sentence on standard error, never a traceback."""
+    """Run a typer application; return the exit code: 0, or 1 after one sentence on standard error, no traceback."""
+    _keep_logs_apart()
     try:
         return int(app(arguments, standalone_mode=False) or 0)
     except typer.Abort:
@@ -37,7 +40,7 @@ def run(app: Callable[..., Any], arguments: list[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read has what it wanted (`carillon tail | head`); without this Python complains once more at its exit.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 0
     except Exception as problem:
         sentence = sentence_of(problem)
@@ -47,8 +50,16 @@ def run(app: Callable[..., Any], arguments: list[str] | None = None) -> int:
         return 1
 
 
+def _keep_logs_apart() -> None:
+    """Have the library's own log say warnings only, and to standard error: standard output is the command's."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 def sentence_of(problem: BaseException) -> str | None:
-    """Return the sentence for a failure of the outer world; None for one of this program, which deserves a traceback."""
+    """Return the sentence for a failure of the outer world; None for a fault of this program, with its traceback."""
     if isinstance(problem, CarillonError):
         return problem.detail + fields_of(problem)
     if isinstance(problem, typer.exceptions.TyperException):

@@ -1,0 +1,122 @@
+"""`carillon key`, `carillon secret` and `carillon token`: credentials, each shown once and last on its last line."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from shared.cli.console import CommandFailed, out
+
+EVERY_TENANT = "*"
+#: The server refuses tokens that live longer: such a token is a password.
+MAX_TTL_SECONDS = 24 * 3600
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+key_app = typer.Typer(no_args_is_help=True, help="Producer keys: make, list, revoke.")
+secret_app = typer.Typer(no_args_is_help=True, help="Signing secrets of webhooks and Celery producers.")
+
+
+class Scope(StrEnum):
+    """What a producer key allows."""
+
+    EVENTS_WRITE = "events:write"
+    DIRECTORY_WRITE = "directory:write"
+    OPS_READ = "ops:read"
+
+
+class Purpose(StrEnum):
+    """Who signs with a secret."""
+
+    CELERY = "celery"
+    GITHUB = "github"
+    STANDARD = "standard"
+
+
+@key_app.command("create")
+def key_create(
+    tenant: list[str] = typer.Option(
+        ..., "--tenant", help="A tenant, made if it is new; '*' for every tenant. Repeatable."
+    ),
+    scope: list[Scope] = typer.Option([Scope.EVENTS_WRITE], "--scope", help="What it allows. Repeatable."),
+) -> None:
+    """Make a producer key. It stands alone on the last line and is never shown again."""
+    from shared import db, directory, keys
+
+    every = EVERY_TENANT in tenant
+    with db.transaction() as connection:
+        for name in tenant:
+            if name != EVERY_TENANT:
+                directory.ensure_tenant(connection, name)
+        made = keys.create_key(connection, None if every else tenant, [str(one) for one in scope])
+    where = "every tenant" if every else ", ".join(tenant)
+    out.print(f"A producer key for {where} ({', '.join(scope)}). Keep it: it is not shown again.", markup=False)
+    out.print(made, markup=False)
+
+
+@key_app.command("list")
+def key_list() -> None:
+    """Show the keys: prefixes, tenants, scopes and times, never the keys themselves."""
+    from shared import db, keys
+
+    with db.transaction() as connection:
+        rows = keys.list_keys(connection)
+    table = Table("prefix", "tenants", "scopes", "created", "last used", "revoked", box=None, pad_edge=False)
+    for row in rows:
+        tenants = EVERY_TENANT if row["tenants"] is None else ", ".join(row["tenants"])
+        times = [_time(row[name]) for name in ("created_at", "last_used_at", "revoked_at")]
+        table.add_row(row["prefix"], tenants, ", ".join(row["scopes"]), *times)
+    out.print(table if rows else "There is no producer key yet: `carillon key create` makes one.")
+
+
+def _time(value: Any) -> str:
+    return "" if value is None else f"{value:%Y-%m-%d %H:%M:%SZ}"
+
+
+@key_app.command("revoke")
+def key_revoke(prefix: str = typer.Argument(..., help="The key's prefix, as `carillon key list` shows it.")) -> None:
+    """Revoke a key: what it sends from now on is refused."""
+    from shared import db, keys
+
+    with db.transaction() as connection:
+        if not keys.revoke_key(connection, prefix):
+            raise CommandFailed(f"There is no live key {prefix}: `carillon key list` shows them.")
+    out.print(f"The key {prefix} is revoked.", markup=False)
+
+
+@secret_app.command("create")
+def secret_create(
+    purpose: Purpose = typer.Option(..., "--for", help="Who signs with it."),
+    tenant: str = typer.Option(..., "--tenant", help="The tenant that its events belong to; made if it is new."),
+) -> None:
+    """Make a signing secret: its id, then the secret alone on the last line, never shown again."""
+    from shared import db, directory, signing
+
+    with db.transaction() as connection:
+        directory.ensure_tenant(connection, tenant)
+        id, made = signing.create_secret(connection, purpose.value, tenant)
+    out.print(f"A secret for {purpose.value} in {tenant}. Keep it: it is not shown again.", markup=False)
+    out.print(f"id {id}", markup=False)
+    out.print(made, markup=False)
+
+
+def token(
+    tenant: str = typer.Option(..., "--tenant", help="The recipient's tenant."),
+    recipient: str = typer.Option(..., "--recipient", help="Whom the token speaks for."),
+    role: list[str] = typer.Option([], "--role", help="A role to claim. Repeatable."),
+    ttl: str = typer.Option("1h", "--ttl", help="How long it lives: seconds, or like 15m, 1h; 24h at most."),
+) -> None:
+    """Print a recipient's token (JWT), made with the configured secret."""
+    from shared.tokens import make_token
+
+    out.print(make_token(tenant, recipient, role, _seconds(ttl)), markup=False)
+
+
+def _seconds(ttl: str) -> int:
+    number, unit = (ttl[:-1], _UNITS[ttl[-1]]) if ttl[-1:] in _UNITS else (ttl, 1)
+    seconds = int(number) * unit if number.isascii() and number.isdecimal() else 0
+    if not 0 < seconds <= MAX_TTL_SECONDS:
+        raise CommandFailed("--ttl must be a time from 1s to 24h, such as 900, 15m or 1h.")
+    return seconds
