@@ -129,6 +129,15 @@ def test_ctrl_c_leaves_nothing_running_and_a_second_start_finds_its_data(new_up:
     assert up.family() == []
 
 
+def test_ctrl_c_while_it_starts_leaves_nothing_running(new_up: Callable[..., Up]) -> None:
+    up = new_up()
+    up.spawn()
+    eventually(lambda: "redis │ " in up.output, within=30)
+    assert up.interrupted() == 0
+    assert up.panels == 0
+    assert up.family() == []
+
+
 def test_a_killed_part_comes_back_and_a_killed_supervisor_leaves_nothing(new_up: Callable[..., Up]) -> None:
     up = new_up()
     up.start()
