@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     streams_per_recipient: int = Field(5, ge=1, le=100)
     streams_per_process: int = Field(20_000, ge=1)
     stream_max_age_seconds: float = Field(3600.0, gt=0)
+    #: A reader that takes none of its bytes for this long is closed.
+    stream_send_timeout_seconds: float = Field(30.0, gt=0, le=300)
     page_size: int = Field(20, ge=1, le=100)
     max_page_size: int = Field(100, ge=1, le=1000)
     event_max_bytes: int = Field(64 * 1024, ge=1024)

@@ -1,0 +1,419 @@
+"""The hub: every open stream of this process, and the way of each frame to those it concerns.
+
+Frames come encoded from Redis and are relayed as bytes; what the hub reads of them is their `id`. A join subscribes
+first, then reads, then tells what arrived meanwhile; a loss of any kind is repaired from PostgreSQL
+(`api/reconcile.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from starlette.types import Send
+
+from api.auth import Subscriber
+from api.order import State, Verdict
+from api.presence import Place, Presence
+from api.read import Opening, Reader, Told, Wish
+from api.reconcile import Reconciler
+from api.sse import Goodbye, Inbox, Stream
+from api.subscriber import RedisSubscriber
+from shared.cursor import Cursor
+from shared.errors import TooManyRequests, Unavailable
+from shared.frames import Counters, FrameEvent, channel_of, created, cursor_of, encode
+from shared.logs import log
+from shared.settings import settings
+from shared.wake import CHUNK_SHARDS, CONTROL_CHANNEL, chunk_channel
+
+#: A command to Redis that takes longer counts as failed: opening a stream does not wait for it.
+REDIS_TIMEOUT_S = 1.0
+#: A refused client comes back after this: a killed process's streams are forgotten by then.
+REFUSED_RETRY_S = 10
+#: Looks at all streams in one heartbeat interval: a stream is silent for at most one interval, and not told needlessly.
+TICKS_PER_HEARTBEAT = 4
+#: Streams that are written to before other work gets its turn (some 5 ms).
+STREAMS_AT_ONCE = 500
+#: A drain takes no longer than this; what is left then is cut.
+DRAIN_S = 0.8
+#: Allocations between collections; frames and rows make no cycles, so the default of 700 only lengthens the tails.
+GC_THRESHOLDS = (50_000, 50, 100)
+
+
+def tune_gc() -> None:
+    """Take what exists now out of the garbage collector's sight, and make its runs rare. Call once, after the start."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened since the start, for the metrics."""
+
+    opened: int = 0
+    delivered: int = 0
+    late: int = 0
+    held: int = 0
+    untold: int = 0
+    unreadable: int = 0
+    resets: int = 0
+    slow: int = 0
+    refused: int = 0
+    replaced: int = 0
+    control_errors: int = 0
+
+
+class Hub:
+    """All streams of this process, between `start` and `stop`. Needs a running event loop from `start` on."""
+
+    def __init__(self) -> None:
+        chosen = settings()
+        assert chosen.redis_url is not None
+        url = chosen.redis_url.get_secret_value()
+        self.redis = Redis.from_url(
+            url,
+            socket_timeout=REDIS_TIMEOUT_S,
+            socket_connect_timeout=REDIS_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self.send_timeout = chosen.stream_send_timeout_seconds
+        self.counts = Counts()
+        self.draining = False
+        self._settings = chosen
+        self._streams: dict[Stream, None] = {}
+        self._inboxes: dict[bytes, Inbox] = {}
+        self._by_key: dict[bytes, Inbox] = {}
+        self._dirty: dict[Stream, list[bytes]] = {}
+        self._number = 0
+        self._tick = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.reader = Reader()
+        self.subscriber = RedisSubscriber(url, self._on_message, self._flush, self._on_up)
+        self.reconciler = Reconciler(self, self.reader.changes, chosen.reconcile_seconds)
+        keep = chosen.stream_max_age_seconds + 60
+        self.presence = Presence(self.redis, secrets.token_hex(8), keep)
+        self._chunk_channels = {chunk_channel(shard).encode() for shard in range(CHUNK_SHARDS)}
+
+    async def start(self) -> None:
+        """Begin to listen and to reconcile; returns at once, whether Redis and PostgreSQL are there or not."""
+        for channel in (*self._chunk_channels, CONTROL_CHANNEL.encode(), self.presence.channel):
+            self.subscriber.want(channel)
+        self.subscriber.start()
+        self.presence.start(self.subscriber, lambda: [self._place(stream) for stream in self._streams])
+        self.reconciler.start(lambda: list(self._inboxes.values()))
+        self._spawn(self._heartbeats())
+
+    async def drain(self) -> None:
+        """Refuse new streams and end all open ones with `goodbye`; afterwards none is left. Takes at most `DRAIN_S`."""
+        if self.draining:
+            return
+        self.draining = True
+        log().info("hub.draining", streams=len(self._streams))
+        for number, stream in enumerate(list(self._streams)):
+            stream.end(Goodbye.DRAIN)
+            if number % STREAMS_AT_ONCE == STREAMS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+        deadline = time.monotonic() + DRAIN_S
+        while self._streams and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        for stream in list(self._streams):
+            stream.cut()
+
+    async def stop(self) -> None:
+        """End everything; open streams are drained first."""
+        await self.drain()
+        await self.reconciler.stop()
+        await self.presence.stop()
+        await self.subscriber.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, self.reader.stop(), return_exceptions=True)
+        await self.redis.aclose()
+
+    def stats(self) -> dict[str, Any]:
+        """Return how many streams and inboxes are open here, and the streams of each recipient."""
+        recipients = [
+            {"tenant": inbox.tenant, "recipient": inbox.recipient, "streams": len(inbox.streams)}
+            for inbox in self._inboxes.values()
+        ]
+        return {"streams": len(self._streams), "inboxes": len(self._inboxes), "recipients": recipients}
+
+    def streams_of(self, tenant: str, recipient: str) -> int:
+        """Return how many streams of one recipient are open in this process."""
+        inbox = self._inboxes.get(channel_of(tenant, recipient).encode())
+        return len(inbox.streams) if inbox else 0
+
+    # Opening and closing
+
+    def admit(self, who: Subscriber, client: str | None, send: Send, transport: Any) -> Stream:
+        """Return a new stream, which hears its inbox from now on. Raises `Unavailable` or `TooManyRequests`."""
+        if self.draining:
+            raise Unavailable("The server is stopping.", retry_after=1)
+        if len(self._streams) >= self._settings.streams_per_process:
+            self.counts.refused += 1
+            raise Unavailable("This server has as many streams as it takes.", retry_after=REFUSED_RETRY_S)
+        channel = channel_of(who.tenant, who.recipient).encode()
+        inbox = self._inboxes.get(channel)
+        if inbox is None:
+            inbox = self._inboxes[channel] = Inbox(who.tenant, who.recipient, channel)
+            self.subscriber.want(channel)
+        self._number += 1
+        stream = Stream(self, inbox, self._number, client=client, send=send, transport=transport)
+        inbox.streams.append(stream)
+        self._streams[stream] = None
+        return stream
+
+    def leave(self, stream: Stream) -> None:
+        """Forget a stream: its connection is over, or was never begun. Again: nothing."""
+        if stream not in self._streams:
+            return
+        del self._streams[stream]
+        self._dirty.pop(stream, None)
+        stream.close()
+        inbox = stream.inbox
+        inbox.streams.remove(stream)
+        self.presence.free(self._place(stream))
+        if not inbox.streams:
+            del self._inboxes[inbox.channel]
+            self.subscriber.unwant(inbox.channel)
+            if inbox.key is not None:
+                self._by_key.pop(b"%d" % inbox.key, None)
+
+    async def join(self, stream: Stream, wish: Wish) -> Opening:
+        """Return how the stream begins: everything up to the opening's head is told by it or known to the client.
+
+        Raises `TooManyRequests` over the recipient's limit, `Unavailable` when the database is away.
+        """
+        await self._take_place(stream)
+        inbox = stream.inbox
+        await self.subscriber.confirmed(inbox.channel)
+        opening = await self.reader.opening(inbox, wish)
+        self.learn_key(inbox, opening.key)
+        self.counts.resets += opening.reset
+        return opening
+
+    def go_live(self, stream: Stream, opening: Opening, expires_at: float) -> None:
+        """Send the opening, then what arrived meanwhile; from now on the stream is live until `expires_at` at most."""
+        stream.start()
+        if not stream.open:
+            return
+        self.counts.opened += 1
+        stream.write(opening.body)
+        self._go_on(stream, opening.head)
+        left = expires_at - time.time()
+        age = self._settings.stream_max_age_seconds * random.uniform(0.8, 1.0)  # noqa: S311 - jitter, no secret
+        reason = Goodbye.EXPIRED if left < age else Goodbye.MAX_AGE
+        loop = asyncio.get_running_loop()
+        stream.timer = loop.call_later(max(0.0, min(left, age)), stream.end, reason)
+
+    async def _take_place(self, stream: Stream) -> None:
+        """Take a place among the recipient's streams in all processes; a predecessor of the same client makes room."""
+        here = [each for each in stream.inbox.streams if each is not stream and each.open]
+        if stream.client is not None:
+            here = [each for each in here if each.client != stream.client]
+        self._require_room(len(here))
+        others = await self.presence.others(self._place(stream))
+        same = [place.member for place in others if place.client and place.client == stream.client]
+        self._require_room(len(here) + len(others) - len(same))
+        self._replace(stream)
+        if same:
+            inbox = stream.inbox
+            order = {"replace": {"tenant": inbox.tenant, "recipient": inbox.recipient, "members": same}}
+            self._spawn(self._control(order))
+
+    def _require_room(self, others: int) -> None:
+        limit = self._settings.streams_per_recipient
+        if others >= limit:
+            self.counts.refused += 1
+            raise TooManyRequests(f"There are {limit} open streams already.", retry_after=REFUSED_RETRY_S)
+
+    def _replace(self, stream: Stream) -> None:
+        """End the earlier streams of the same client."""
+        for each in list(stream.inbox.streams):
+            if stream.client is not None and each.client == stream.client and each.number < stream.number:
+                self.counts.replaced += each.open
+                each.end(Goodbye.REPLACED)
+
+    def _place(self, stream: Stream) -> Place:
+        member = f"{self.presence.process}/{stream.number}/{stream.client or ''}"
+        return Place(stream.inbox.tenant, stream.inbox.recipient, member)
+
+    # What arrives
+
+    def _on_message(self, channel: bytes, payload: bytes) -> None:
+        """Take one message of Redis. One that cannot be read is counted and dropped."""
+        inbox = self._inboxes.get(channel)
+        try:
+            if inbox is not None:
+                self._relay(inbox, payload)
+            elif channel in self._chunk_channels:
+                self._unpack(payload)
+            elif channel == self.presence.channel:
+                self.presence.heard()
+            elif channel == CONTROL_CHANNEL.encode():
+                self._obey(payload)
+        except Exception as error:
+            self.counts.unreadable += 1
+            log().error("hub.unreadable_message", reason=type(error).__name__)
+
+    def _relay(self, inbox: Inbox, frame: bytes) -> None:
+        cursor = cursor_of(frame)
+        if cursor is None:
+            self.counts.unreadable += 1
+            return
+        self._offer(inbox, cursor, frame)
+
+    def _unpack(self, payload: bytes) -> None:
+        """Make the frames of those of a chunk's recipients who have a stream here."""
+        header, rest, lines = payload.split(b"\n", 2)
+        epoch = int(header.split(b" ")[1])
+        by_key = self._by_key
+        for line in lines.split(b"\n"):
+            key, _, personal = line.partition(b" ")
+            inbox = by_key.get(key)
+            if inbox is not None:
+                self._relay_created(inbox, epoch, personal, rest + b"\n\n")
+
+    def _relay_created(self, inbox: Inbox, epoch: int, personal: bytes, rest: bytes) -> None:
+        seq, id, unread, unseen = personal.split(b" ")
+        cursor = Cursor(epoch, int(seq))
+        counters = Counters(int(unread), int(unseen), 0)
+        frame = created(cursor, id.decode(), inbox.tenant_json, counters, rest)
+        self._offer(inbox, cursor, frame)
+
+    def _offer(self, inbox: Inbox, cursor: Cursor, frame: bytes) -> None:
+        for stream in inbox.streams:
+            if stream.open:
+                self._offer_to(stream, cursor, frame)
+
+    def _offer_to(self, stream: Stream, cursor: Cursor, frame: bytes) -> None:
+        """Queue a frame that is next for the end of this read of Redis; hold, drop or repair otherwise."""
+        verdict = stream.order.take(cursor, frame)
+        if verdict is Verdict.NEXT:
+            queued = self._dirty.setdefault(stream, [])
+            queued.append(frame)
+            if stream.order.state is State.HOLDING:
+                queued.extend(stream.order.released())
+        elif verdict is Verdict.LATE:
+            self.counts.late += 1
+        elif verdict is Verdict.HELD:
+            self.counts.held += 1
+            if stream.order.state is State.HOLDING:
+                self.reconciler.hole_soon(stream)
+        elif verdict is Verdict.HOLE:
+            self.reconciler.repair(stream)
+        else:
+            self.counts.untold += 1
+
+    def _flush(self) -> None:
+        """Write what one read of Redis brought, joined for each stream."""
+        dirty, self._dirty = self._dirty, {}
+        for stream, frames in dirty.items():
+            stream.tick = self._tick
+            self.counts.delivered += len(frames)
+            stream.write(frames[0] if len(frames) == 1 else b"".join(frames), len(frames))
+
+    def _obey(self, payload: bytes) -> None:
+        """Follow a control message of another process, or of an operator."""
+        for name, order in orjson.loads(payload).items():
+            inbox = self._inboxes.get(channel_of(order["tenant"], order["recipient"]).encode())
+            streams = list(inbox.streams) if inbox else []
+            if name == "revoke":
+                self._end_all(streams, Goodbye.REVOKED)
+            elif name == "replace":
+                named = [each for each in streams if self._place(each).member in order["members"]]
+                self.counts.replaced += len(named)
+                self._end_all(named, Goodbye.REPLACED)
+
+    @staticmethod
+    def _end_all(streams: list[Stream], reason: Goodbye) -> None:
+        for stream in streams:
+            stream.end(reason)
+
+    def _on_up(self) -> None:
+        """Redis is heard (again): find at once what was published meanwhile."""
+        log().info("hub.listening", channels=self.subscriber.channels)
+        self.reconciler.kick()
+
+    # What was read
+
+    def learn_key(self, inbox: Inbox, key: int | None) -> None:
+        """Remember the inbox's key, by which chunks name it."""
+        if key is not None and inbox.key != key and inbox.streams:
+            inbox.key = key
+            self._by_key[b"%d" % key] = inbox
+
+    def told(self, stream: Stream, told: Told) -> None:
+        """Send a repaired stream the way from its mark to now, then go on live."""
+        self.learn_key(stream.inbox, told.key)
+        replay = told.replay
+        self.counts.resets += replay.reset
+        if replay.reset or replay.head != stream.order.cursor:
+            stream.tick = self._tick
+            stream.write(replay.encode())
+        self._go_on(stream, replay.head)
+
+    def _go_on(self, stream: Stream, head: Cursor) -> None:
+        frames, again = stream.order.told(head)
+        if frames:
+            self.counts.delivered += len(frames)
+            stream.write(b"".join(frames), len(frames))
+        if again:
+            self.reconciler.repair(stream)
+        elif stream.order.state is State.HOLDING:
+            self.reconciler.hole_soon(stream)
+
+    # What becomes of a connection
+
+    def overflowed(self, stream: Stream) -> None:
+        """More waits for a slow reader than is kept for one: it comes back with its cursor."""
+        self.counts.slow += 1
+        stream.end(Goodbye.SLOW)
+
+    def stuck(self, stream: Stream) -> None:
+        """The connection of a reader that takes nothing was cut."""
+        self.counts.slow += stream.ended is not Goodbye.SLOW
+
+    def flowing(self, stream: Stream) -> None:
+        """A slow reader has caught up: tell it what was not kept for it."""
+        if stream.order.state is State.BEHIND:
+            self.reconciler.repair(stream)
+
+    # Of its own accord
+
+    async def _heartbeats(self) -> None:
+        """Tell every stream that got nothing for an interval that the server lives."""
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_seconds / TICKS_PER_HEARTBEAT)
+            self._tick += 1
+            frame = encode(FrameEvent.HEARTBEAT, {"timestamp": int(time.time())})
+            message = {"type": "http.response.body", "body": frame, "more_body": True}
+            for number, stream in enumerate(list(self._streams)):
+                if stream.started and stream.tick <= self._tick - TICKS_PER_HEARTBEAT:
+                    stream.tick = self._tick
+                    stream.write_message(message)
+                if number % STREAMS_AT_ONCE == STREAMS_AT_ONCE - 1:
+                    await asyncio.sleep(0)
+
+    async def _control(self, order: dict[str, Any]) -> None:
+        """Tell the other processes; at most once, as all that goes through Redis."""
+        try:
+            await self.redis.publish(CONTROL_CHANNEL, orjson.dumps(order))
+        except Exception as error:
+            self.counts.control_errors += 1
+            log().warning("hub.control_lost", reason=type(error).__name__)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,211 @@
+"""Reading from PostgreSQL for the streams: how one begins, and what one missed.
+
+Questions asked at about the same time are answered by one query, so that a herd of reconnecting clients, or a burst of
+holes, costs few. Nothing here holds a database connection for longer than one query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from api.inbox import page_json
+from api.sse import Inbox, retry_ms
+from shared import db
+from shared.cursor import Cursor
+from shared.errors import Unavailable
+from shared.frames import FrameEvent, Replay, encode
+from shared.inbox import MAX_REPLAY_ROWS, Filter, Head, head_of, read_changes, read_heads, read_page, replay_of
+from shared.settings import settings
+
+#: Inboxes whose heads one query reads.
+HEADS_IN_ONE_QUERY = 2_000
+#: Inboxes whose changes one query reads: each may yield up to `MAX_REPLAY_ROWS` rows, which must fit into memory.
+CHANGES_IN_ONE_QUERY = 100
+#: First pages are read one by one; so many at once leave connections of the pool to others.
+SNAPSHOTS_AT_ONCE = 4
+#: Replays of more rows than this give way to other work before the next one is built.
+LARGE_REPLAY_ROWS = 50
+#: A database that is stopped, not dead, answers nothing: it counts as away after this.
+READ_TIMEOUT_S = 10.0
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a client wants its stream to begin. `after` None with `foreign` true: a cursor that is none of ours."""
+
+    after: Cursor | None = None
+    foreign: bool = False
+    client: str | None = None
+    snapshot: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The first bytes of a stream, which tell everything up to `head`. `key`: the inbox's, None for an unknown one."""
+
+    body: bytes
+    head: Cursor
+    key: int | None
+    reset: bool = False
+
+
+class Wanted(NamedTuple):
+    """An inbox whose changes after a cursor are wanted."""
+
+    tenant: str
+    recipient: str
+    after: Cursor
+
+
+class Told(NamedTuple):
+    """The answer: the way to now, and the inbox's key (None: the directory does not know the recipient)."""
+
+    key: int | None
+    replay: Replay
+
+
+async def _rows(statement: Any, parameters: dict[str, Any]) -> Sequence[Any]:
+    """Return a query's rows; raises `Unavailable` when the database is away, busy or stopped."""
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S), db.async_transaction() as connection:
+            return (await connection.execute(statement, parameters)).mappings().all()
+    except TimeoutError:
+        raise Unavailable("The database does not answer; try again.", retry_after=1) from None
+
+
+async def fetch_heads(inboxes: Sequence[tuple[str, str]]) -> list[Head]:
+    """Return the heads of inboxes (tenant, recipient), in their order, of one snapshot."""
+    tenants, recipients = (list(names) for names in zip(*inboxes, strict=True))
+    return [head_of(row) for row in await _rows(read_heads(), {"tenants": tenants, "recipients": recipients})]
+
+
+async def fetch_changes(wanted: Sequence[Wanted]) -> list[Told]:
+    """Return, in their order and of one snapshot, the ways from cursors to now."""
+    limit = settings().replay_max_changes
+    rows = await _rows(
+        read_changes(),
+        {
+            "tenants": [each.tenant for each in wanted],
+            "recipients": [each.recipient for each in wanted],
+            "epochs": [each.after.epoch for each in wanted],
+            "seqs": [each.after.seq for each in wanted],
+            "max_changes": limit,
+            "max_rows": MAX_REPLAY_ROWS,
+        },
+    )
+    told: list[Told] = []
+    for place, group in groupby(rows, key=lambda row: row["place"]):
+        found = list(group)
+        told.append(Told(found[0]["key"], replay_of(wanted[place - 1].after, found, limit)))
+        if len(found) > LARGE_REPLAY_ROWS:
+            await asyncio.sleep(0)
+    return told
+
+
+class Batch(Generic[Question, Answer]):
+    """Answers questions, as many at once as were asked while the query before was running, at most `size`."""
+
+    def __init__(self, fetch: Callable[[Sequence[Question]], Awaitable[list[Answer]]], size: int) -> None:
+        self._fetch, self._size = fetch, size
+        self._asked: list[tuple[Question, asyncio.Future[Answer]]] = []
+        self._task: asyncio.Task[None] | None = None
+        self.queries = 0
+
+    def ask(self, question: Question) -> asyncio.Future[Answer]:
+        """Return the answer to come, or the query's error (`Unavailable`). It was read after this call."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._asked.append((question, answer))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        return answer
+
+    async def _run(self) -> None:
+        try:
+            while self._asked:
+                batch, self._asked = self._asked[: self._size], self._asked[self._size :]
+                await self._answer([each for each in batch if not each[1].done()])
+        finally:
+            self._task = None
+
+    async def _answer(self, batch: list[tuple[Question, asyncio.Future[Answer]]]) -> None:
+        if not batch:
+            return
+        self.queries += 1
+        try:
+            answers = await self._fetch([question for question, _ in batch])
+        except Exception as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+
+    async def stop(self) -> None:
+        """Give up what is under way; whoever still waits is cancelled."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for _, future in self._asked:
+            future.cancel()
+
+
+def _connected(head: Head, cursor: Cursor) -> bytes:
+    data = {
+        "status": "connected",
+        "cursor": str(cursor),
+        "head": str(head.cursor),
+        **head.counters.as_json(),
+        "heartbeatSeconds": settings().heartbeat_seconds,
+    }
+    return encode(FrameEvent.CONNECTED, data, cursor, retry_ms=retry_ms())
+
+
+class Reader:
+    """Reads for the streams of one process."""
+
+    def __init__(self) -> None:
+        self.heads: Batch[tuple[str, str], Head] = Batch(fetch_heads, HEADS_IN_ONE_QUERY)
+        self.changes: Batch[Wanted, Told] = Batch(fetch_changes, CHANGES_IN_ONE_QUERY)
+        self._snapshots = asyncio.Semaphore(SNAPSHOTS_AT_ONCE)
+
+    async def stop(self) -> None:
+        """Give up what is under way."""
+        await self.heads.stop()
+        await self.changes.stop()
+
+    async def opening(self, inbox: Inbox, wish: Wish) -> Opening:
+        """Return how a stream begins, read after this call. Raises `Unavailable` when the database is away.
+
+        A cursor wins over a wish for a snapshot; one that is not ours, or cannot be served whole, is told `reset`.
+        """
+        if wish.after is not None:
+            return await self._resumed(inbox, wish.after)
+        if wish.snapshot is not None and not wish.foreign:
+            return await self._with_page(inbox, wish.snapshot)
+        head = await self.heads.ask((inbox.tenant, inbox.recipient))
+        reset = Replay(head.cursor, head.cursor, head.counters, reset=True).encode() if wish.foreign else b""
+        return Opening(_connected(head, head.cursor) + reset, head.cursor, head.key, wish.foreign)
+
+    async def _resumed(self, inbox: Inbox, after: Cursor) -> Opening:
+        told = await self.changes.ask(Wanted(inbox.tenant, inbox.recipient, after))
+        replay = told.replay
+        connected = _connected(Head(told.key, replay.head, replay.counters), after)
+        return Opening(connected + replay.encode(), replay.head, told.key, replay.reset)
+
+    async def _with_page(self, inbox: Inbox, limit: int) -> Opening:
+        statement, values = read_page(Filter())
+        parameters = {"tenant": inbox.tenant, "recipient": inbox.recipient, "before": None, "limit": limit, **values}
+        async with self._snapshots:
+            rows = await _rows(statement, parameters)
+        head = head_of(rows[0])
+        page = encode(FrameEvent.SNAPSHOT, page_json(rows, limit), head.cursor)
+        return Opening(_connected(head, head.cursor) + page, head.cursor, head.key)

@@ -1,0 +1,150 @@
+"""The reconciler: finds what the fast path lost and has it read; no stream lacks a change for longer than one round.
+
+It needs PostgreSQL alone: with Redis dead it is what feeds the streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Protocol
+
+from api.order import State
+from api.read import HEADS_IN_ONE_QUERY, Batch, Told, Wanted, fetch_heads
+from api.sse import Inbox, Stream
+from shared.cursor import Cursor
+from shared.logs import log
+
+#: How long a frame beyond the mark may wait for its predecessor: two workers' publishes are some milliseconds apart.
+HOLE_WAIT_S = 0.02
+#: A stream found behind may just have its frame on the way: it is looked at once more after this.
+GRACE_S = 0.1
+#: The reconciler runs a little more often than promised, so that with its query and the grace it keeps the promise.
+INTERVAL_SHARE = 0.9
+
+
+class Repaired(Protocol):
+    """Who tells a stream what was read for it."""
+
+    def told(self, stream: Stream, told: Told) -> None:
+        """The way from the stream's mark to now was read."""
+
+    def learn_key(self, inbox: Inbox, key: int | None) -> None:
+        """A read told the inbox's key."""
+
+
+class Reconciler:
+    """Finds streams that miss something, and has it read: at once, after a moment's wait, or in its own round.
+
+    A stream with a slow reader waits until that has taken its backlog. With the database away the streams stay open and
+    are repaired when it is back.
+    """
+
+    def __init__(self, hub: Repaired, changes: Batch[Wanted, Told], interval: float) -> None:
+        self._hub, self._changes = hub, changes
+        self._pause = interval * INTERVAL_SHARE
+        self._holes: dict[Stream, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._kick = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._away = False
+        self.holes = self.reconciled = self.rounds = 0
+
+    def start(self, inboxes: Callable[[], list[Inbox]]) -> None:
+        """Begin the rounds over what `inboxes()` gives."""
+        self._task = asyncio.create_task(self._run(inboxes))
+
+    async def stop(self) -> None:
+        """End the rounds."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def kick(self) -> None:
+        """Begin a round at once: something may have been lost."""
+        self._kick.set()
+
+    def hole_soon(self, stream: Stream) -> None:
+        """Read the stream's way unless the missing frame comes within `HOLE_WAIT_S`."""
+        loop = asyncio.get_running_loop()
+        self._holes.setdefault(stream, loop.time() + HOLE_WAIT_S)
+        if self._timer is None:
+            self._timer = loop.call_later(HOLE_WAIT_S, self._holes_due)
+
+    def _holes_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        due = [stream for stream, deadline in self._holes.items() if deadline <= loop.time() + 0.001]
+        for stream in due:
+            del self._holes[stream]
+            if stream.open and stream.order.state is State.HOLDING:
+                self.holes += 1
+                self.repair(stream)
+        if self._holes:
+            first = next(iter(self._holes.values()))
+            self._timer = loop.call_at(first, self._holes_due)
+
+    def repair(self, stream: Stream) -> None:
+        """Have the stream's way read now; while its reader is slow, mark it to be read later."""
+        if stream.paused:
+            stream.order.fall_behind()
+            return
+        stream.order.read()
+        answer = self._changes.ask(Wanted(stream.inbox.tenant, stream.inbox.recipient, stream.order.cursor))
+        answer.add_done_callback(partial(self._repaired, stream))
+
+    def _repaired(self, stream: Stream, answer: asyncio.Future[Told]) -> None:
+        if answer.cancelled():
+            return
+        if answer.exception() is not None:
+            stream.order.fall_behind()
+        elif stream.open:
+            self._hub.told(stream, answer.result())
+
+    async def _run(self, inboxes: Callable[[], list[Inbox]]) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pause):
+                    await self._kick.wait()
+            self._kick.clear()
+            try:
+                await self._round(inboxes())
+            except Exception as error:
+                self._say_away(error)
+            else:
+                self._away = False
+
+    def _say_away(self, error: Exception) -> None:
+        """Log the first of a row of failures: the next rounds try again."""
+        if not self._away:
+            log().warning("reconciler.failed", reason=type(error).__name__)
+        self._away = True
+
+    async def _round(self, inboxes: list[Inbox]) -> None:
+        suspects: list[tuple[Stream, Cursor]] = []
+        for start in range(0, len(inboxes), HEADS_IN_ONE_QUERY):
+            piece = inboxes[start : start + HEADS_IN_ONE_QUERY]
+            heads = await fetch_heads([(inbox.tenant, inbox.recipient) for inbox in piece])
+            for inbox, head in zip(piece, heads, strict=True):
+                self._hub.learn_key(inbox, head.key)
+                suspects += ((stream, head.cursor) for stream in _behind(inbox, head.cursor))
+        if suspects:
+            await asyncio.sleep(GRACE_S)
+        for stream, cursor in suspects:
+            if stream in _behind(stream.inbox, cursor):
+                self.reconciled += 1
+                self.repair(stream)
+        self.rounds += 1
+
+
+def _behind(inbox: Inbox, head: Cursor) -> Iterator[Stream]:
+    """Give the inbox's streams that lack something up to `head`, as far as they are not being repaired already."""
+    for stream in inbox.streams:
+        order = stream.order
+        lacks = order.epoch != head.epoch or order.mark < head.seq
+        if stream.open and (order.state is State.BEHIND or (order.state is State.LIVE and lacks)):
+            yield stream

@@ -1,0 +1,283 @@
+"""One stream: who it is for, how far it is, and the sending of its bytes.
+
+While the connection takes bytes, `send()` of the server is run right here, without a task or a queue: it does not wait.
+Once it does wait, because the connection's buffer is full, the stream gets a bounded backlog and a task that sends it
+(docs/decisions/0002-stepping-send.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Coroutine, Generator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import coroutine
+from typing import Any, Protocol
+
+from starlette.types import Send
+
+from api.order import Order
+from shared.frames import FrameEvent, dumps, encode
+from shared.logs import log
+
+#: What may wait for a slow reader; beyond either it is told `slow` and closed, and repaired by its cursor.
+BACKLOG_FRAMES = 256
+BACKLOG_BYTES = 1024 * 1024
+#: Bytes given to the server at once: the size of the buffer that it keeps for a connection, so that a reader that takes
+#: bytes is seen to.
+PIECE_BYTES = 64 * 1024
+
+
+class Goodbye(StrEnum):
+    """Why the server ends a stream."""
+
+    DRAIN = "drain"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    SLOW = "slow"
+    MAX_AGE = "max_age"
+    REPLACED = "replaced"
+
+
+#: Milliseconds after which a client comes back, drawn between the two. After a drain all come at once, so they are
+#: spread over what a new process needs to take them.
+RETRY_MS = (1_000, 3_000)
+DRAIN_RETRY_MS = (500, 5_000)
+
+
+def retry_ms(reason: Goodbye | None = None) -> int:
+    """Return a random time to wait before the client comes back."""
+    return random.randint(*(DRAIN_RETRY_MS if reason is Goodbye.DRAIN else RETRY_MS))  # noqa: S311 - jitter, no secret
+
+
+def goodbye_frame(reason: Goodbye) -> bytes:
+    """Return the last frame of a stream."""
+    wait = retry_ms(reason)
+    return encode(FrameEvent.GOODBYE, {"reason": reason.value, "retryMs": wait}, retry_ms=wait)
+
+
+@coroutine
+def _finish(sending: Coroutine[Any, Any, None], waiting: Any) -> Generator[Any, Any, None]:
+    """Go on with a coroutine that was begun outside of a task and waits for `waiting`."""
+    try:
+        while True:
+            try:
+                value = yield waiting
+            except BaseException as error:
+                waiting = sending.throw(error)
+            else:
+                waiting = sending.send(value)
+    except StopIteration:
+        return
+
+
+def step(sending: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
+    """Run a coroutine until it ends or has to wait; returns None, or what is left of it, to be awaited in a task."""
+    try:
+        waiting = sending.send(None)
+    except StopIteration:
+        return None
+    return _finish(sending, waiting)
+
+
+@dataclass(slots=True)
+class Inbox:
+    """One inbox that streams of this process follow. `key`: None until a read told it, and for an unknown recipient."""
+
+    tenant: str
+    recipient: str
+    channel: bytes
+    key: int | None = None
+    streams: list[Stream] = field(default_factory=list)
+    tenant_json: bytes = b""
+
+    def __post_init__(self) -> None:
+        self.tenant_json = dumps(self.tenant)
+
+
+class Owner(Protocol):
+    """Who is told what becomes of a stream's connection."""
+
+    send_timeout: float
+
+    def overflowed(self, stream: Stream) -> None:
+        """The backlog is full: nothing more fits."""
+
+    def stuck(self, stream: Stream) -> None:
+        """The reader took nothing for `send_timeout` seconds, or the server failed: the connection was cut."""
+
+    def flowing(self, stream: Stream) -> None:
+        """The reader has caught up with its backlog."""
+
+
+class _Backlog:
+    """The bytes that wait for a slow reader, in order. Only live frames count against the bounds: a replay is whole."""
+
+    __slots__ = ("bytes", "frames", "pieces")
+
+    def __init__(self) -> None:
+        self.pieces: deque[tuple[bytes, int, bool]] = deque()
+        self.frames = self.bytes = 0
+
+    def fits(self, body: bytes, frames: int) -> bool:
+        return self.frames + frames <= BACKLOG_FRAMES and self.bytes + len(body) <= BACKLOG_BYTES
+
+    def add(self, piece: bytes, frames: int, more: bool) -> None:
+        self.pieces.append((piece, frames, more))
+        self.frames += frames
+        self.bytes += len(piece) if frames else 0
+
+    def pop(self) -> tuple[bytes, bool]:
+        piece, frames, more = self.pieces.popleft()
+        self.frames -= frames
+        self.bytes -= len(piece) if frames else 0
+        return piece, more
+
+    def clear(self) -> None:
+        self.pieces.clear()
+        self.frames = self.bytes = 0
+
+
+def _message(body: bytes, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+class Stream:
+    """One stream. `open` is true until either side ends it; `ended` is why the server did, None while it did not."""
+
+    __slots__ = (
+        "_backlog",
+        "_owner",
+        "_send",
+        "_task",
+        "_transport",
+        "client",
+        "ended",
+        "endpoint",
+        "inbox",
+        "member",
+        "number",
+        "open",
+        "order",
+        "started",
+        "tick",
+        "timer",
+    )
+
+    def __init__(
+        self, owner: Owner, inbox: Inbox, number: int, *, client: str | None, send: Send, transport: Any
+    ) -> None:
+        self._owner, self._send, self._transport = owner, send, transport
+        self._backlog: _Backlog | None = None
+        self._task: asyncio.Task[None] | None = None
+        #: The server's task, which waits for the client to go away.
+        self.endpoint = asyncio.current_task()
+        self.inbox, self.number, self.client = inbox, number, client
+        self.member: bytes | None = None
+        self.order = Order()
+        self.started = False
+        self.open = True
+        self.ended: Goodbye | None = None
+        #: The heartbeat's tick in which the last bytes were written.
+        self.tick = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def paused(self) -> bool:
+        """True while the reader is slow and bytes wait for it."""
+        return self._backlog is not None
+
+    def write(self, body: bytes, frames: int = 0) -> None:
+        """Send bytes after all earlier ones, now or as soon as the reader takes them. Never waits, never raises.
+
+        `frames` is how many live frames the bytes are; 0 for what is not counted against the backlog (a replay).
+        A stream that is not open sends nothing more.
+        """
+        if not self.open:
+            return
+        if self._backlog is None and len(body) <= PIECE_BYTES:
+            self._step(_message(body))
+        elif self._backlog is not None and frames and not self._backlog.fits(body, frames):
+            self._owner.overflowed(self)
+        else:
+            self._write_pieces(body, frames)
+
+    def _write_pieces(self, body: bytes, frames: int) -> None:
+        for start in range(0, len(body), PIECE_BYTES):
+            piece = body[start : start + PIECE_BYTES]
+            if self._backlog is None:
+                self._step(_message(piece))
+            else:
+                # Every piece of live frames counts as at least one, so that its bytes are counted.
+                self._backlog.add(piece, min(frames, 1) if start else frames, True)
+
+    def write_message(self, message: dict[str, Any]) -> None:
+        """Send an ASGI message that many streams share; nothing if bytes wait already: the reader has enough."""
+        if self.open and self._backlog is None:
+            self._step(message)
+
+    def start(self) -> None:
+        """The response has begun: bytes can be sent. If the stream was ended meanwhile, that is all that is told."""
+        self.started = True
+        if self.ended is not None:
+            self._step(_message(goodbye_frame(self.ended), more=False))
+
+    def end(self, reason: Goodbye) -> None:
+        """Say goodbye and end the response; what waits for a slow reader is dropped. Again: nothing."""
+        if not self.open:
+            return
+        self.ended, self.open = reason, False
+        if self._backlog is not None:
+            self._backlog.clear()
+            self._backlog.add(goodbye_frame(reason), 0, False)
+        elif self.started:
+            self._step(_message(goodbye_frame(reason), more=False))
+
+    def cut(self) -> None:
+        """End the connection at once, with whatever the server still has for it."""
+        if self._transport is not None:
+            self._transport.abort()
+        elif self.endpoint is not None:
+            self.endpoint.cancel()
+
+    def close(self) -> None:
+        """Let go of what belongs to the stream: the connection is over."""
+        self.open = False
+        if self.timer is not None:
+            self.timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _step(self, message: dict[str, Any]) -> None:
+        try:
+            rest = step(self._send(message))  # type: ignore[arg-type]
+        except Exception as error:
+            self._fail(error)
+            return
+        if rest is not None:
+            self._backlog = _Backlog()
+            self._task = asyncio.create_task(self._drain(rest, self._backlog))
+
+    async def _drain(self, rest: Awaitable[None], backlog: _Backlog) -> None:
+        """Send what waits, as fast as the reader takes it, until nothing is left."""
+        try:
+            async with asyncio.timeout(self._owner.send_timeout):
+                await rest
+            while backlog.pieces:
+                async with asyncio.timeout(self._owner.send_timeout):
+                    await self._send(_message(*backlog.pop()))
+        except Exception as error:
+            self._fail(error)
+            return
+        self._backlog = self._task = None
+        if self.open:
+            self._owner.flowing(self)
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, TimeoutError):
+            log().error("stream.send_failed", reason=type(error).__name__)
+        self.open = False
+        self.cut()
+        self._owner.stuck(self)

@@ -1,0 +1,144 @@
+"""`GET /api/notifications/stream`: a raw ASGI endpoint, and the calls around it (tickets, the list of connections)."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from fastapi import APIRouter, FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from api import tickets
+from api.auth import Subscriber, bearer_of, subscriber_of
+from api.credentials import OperatorKey
+from api.deps import CurrentSubscriber
+from api.hub import Hub
+from api.read import Wish
+from shared.cursor import parse_cursor
+from shared.errors import FieldError, InvalidInput, Unauthenticated
+from shared.settings import settings
+
+PATHS = ("/api/notifications/stream", "/api/notifications/subscribe")
+#: Parameters that speak for somebody: they are taken out of the request before anything can log it.
+_SECRET = ("ticket", "token")
+
+router = APIRouter(tags=["stream"])
+
+
+def _start() -> dict[str, Any]:
+    """Return the response's start; the connection is not used again after a stream."""
+    headers = [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-store, no-transform"),
+        (b"x-accel-buffering", b"no"),
+        (b"connection", b"close"),
+    ]
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+def _parameters(scope: Scope) -> dict[str, str]:
+    """Return the query's parameters (the last of each name), and leave no secret in the request for a log to find."""
+    query: bytes = scope["query_string"]
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    if any(name in _SECRET for name, _ in pairs):
+        kept = [part for part in query.split(b"&") if part.partition(b"=")[0].decode("latin-1") not in _SECRET]
+        scope["query_string"] = b"&".join(kept)
+    return dict(pairs)
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    for each, value in scope["headers"]:
+        if each == name:
+            text: str = value.decode("utf-8", "replace")
+            return text
+    return None
+
+
+async def _who(scope: Scope, asked: dict[str, str], hub: Hub) -> Subscriber:
+    """Return who asks: by header, else by ticket, else by a token in the query where that is switched on."""
+    authorization = _header(scope, b"authorization")
+    if authorization is None and "ticket" in asked:
+        return await tickets.redeem(hub.redis, asked["ticket"])
+    if authorization is None and "token" in asked:
+        if not settings().allow_token_in_query:
+            raise Unauthenticated("A token in the address is not accepted here: use a header or a ticket.")
+        return subscriber_of(asked["token"])
+    return subscriber_of(bearer_of(authorization))
+
+
+def _client(value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        return str(UUID(value))
+    except ValueError:
+        raise InvalidInput(errors=(FieldError("client", "must be a UUID"),)) from None
+
+
+def _snapshot(value: str | None) -> int | None:
+    if value is None:
+        return None
+    limit = settings().max_page_size
+    if not (value.isascii() and value.isdecimal() and len(value) <= 4 and 1 <= int(value) <= limit):
+        raise InvalidInput(errors=(FieldError("snapshot", f"must be a number from 1 to {limit}"),))
+    return int(value)
+
+
+def _wish(scope: Scope, asked: dict[str, str]) -> Wish:
+    """Return how the stream is to begin; the header `Last-Event-ID` wins over `lastEventId`, an empty one is none."""
+    last = _header(scope, b"last-event-id") or asked.get("lastEventId") or None
+    after = parse_cursor(last) if last is not None else None
+    foreign = last is not None and after is None
+    return Wish(after, foreign, _client(asked.get("client")), _snapshot(asked.get("snapshot")))
+
+
+def _transport(receive: Receive) -> Any:
+    """Return uvicorn's transport, to cut a connection that takes no bytes; None under another server."""
+    transport = getattr(getattr(receive, "__self__", None), "transport", None)
+    return transport if hasattr(transport, "abort") else None
+
+
+class StreamEndpoint:
+    """The stream. Everything that can be refused is refused before the response starts, as a problem."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "GET":
+            raise HTTPException(405, headers={"Allow": "GET"})
+        hub: Hub = scope["app"].state.hub
+        asked = _parameters(scope)
+        who = await _who(scope, asked, hub)
+        wish = _wish(scope, asked)
+        stream = hub.admit(who, wish.client, send, _transport(receive))
+        try:
+            opening = await hub.join(stream, wish)
+            await send(_start())
+            hub.go_live(stream, opening, who.expires_at)
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            hub.leave(stream)
+
+
+@router.post("/api/notifications/stream/tickets", status_code=201)
+async def make_ticket(request: Request, who: CurrentSubscriber) -> dict[str, Any]:
+    """A single-use ticket for `GET /api/notifications/stream?ticket=…`, for clients that can set no header."""
+    ticket = await tickets.issue(request.app.state.hub.redis, who)
+    return {"ticket": ticket, "expiresIn": tickets.LIFE_S}
+
+
+@router.get("/api/stream/connections", tags=["operators"])
+async def connections(request: Request, key: OperatorKey) -> dict[str, Any]:
+    """The streams that this process has open: all of them counted, and each recipient's of the key's tenants."""
+    told = request.app.state.hub.stats()
+    return {**told, "recipients": [each for each in told["recipients"] if key.may_use(each["tenant"])]}
+
+
+def install(app: FastAPI) -> None:
+    """Add the stream, its alias and the calls around it to `app`; its lifespan must set `app.state.hub`."""
+    endpoint = StreamEndpoint()
+    for path in PATHS:
+        app.router.routes.append(Route(path, endpoint))
+    app.include_router(router)

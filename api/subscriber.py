@@ -1,0 +1,293 @@
+"""One connection to Redis that listens: a bare RESP2 reader that hands messages on as bytes.
+
+At most once by nature: what is published while the connection is down is gone, and the reconciler repairs the streams.
+After a reconnect every channel is subscribed again before `on_up` is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import hiredis
+from redis.asyncio.connection import SSLConnection, parse_url
+
+from shared.logs import log
+
+CONNECT_TIMEOUT_S = 2.0
+#: A stream that opens waits no longer than this for its channel; without an answer it opens all the same and the
+#: reconciler feeds it.
+ACK_TIMEOUT_S = 1.0
+#: After a lost connection the next attempt comes at once, then after twice as long each time up to the second number:
+#: the streams are only as current as the reconciler makes them until then.
+BACKOFF_S = (0.05, 1.0)
+#: A channel that nobody needs is kept for this long: most streams that end come back.
+LINGER_S = 5.0
+#: Channels in one command: keeps a command below a few hundred kilobytes.
+CHANNELS_PER_COMMAND = 1_000
+
+
+def command(*parts: bytes) -> bytes:
+    """Return one command in the Redis protocol."""
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+
+
+def _pieces(channels: Iterable[bytes]) -> Iterable[list[bytes]]:
+    rest = iter(channels)
+    while piece := list(islice(rest, CHANNELS_PER_COMMAND)):
+        yield piece
+
+
+def _give_up(answer: asyncio.Future[bool], _lost: asyncio.Future[None]) -> None:
+    if not answer.done():
+        answer.set_result(False)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection's bytes: parses replies and hands them to the subscriber; `lost` is done when it is over."""
+
+    def __init__(self, owner: RedisSubscriber) -> None:
+        self._owner = owner
+        self._reader = hiredis.Reader()
+        self.transport: asyncio.Transport | None = None
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._owner.heard_at = time.monotonic()
+        reader, handle = self._reader, self._owner._on_message
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not False:
+                if type(reply) is list and reply[0] == b"message":
+                    handle(reply[1], reply[2])
+                else:
+                    self._owner._replied(reply)
+        except hiredis.ProtocolError:
+            log().error("subscriber.protocol_error")
+            self.abort()
+        self._owner._read_ended()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; to a connection that is gone: nothing."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class RedisSubscriber:
+    """Listens to channels. Between `start` and `stop` it holds one connection, or tries to get one.
+
+    `on_message(channel, payload)` is called for each message, in order, and must not raise; `on_read_end()` after the
+    last message that one read of the socket brought; `on_up()` once every wanted channel is subscribed, at first and
+    after each reconnect.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        on_message: Callable[[bytes, bytes], None],
+        on_read_end: Callable[[], None],
+        on_up: Callable[[], None],
+    ) -> None:
+        self._target = parse_url(url)
+        self._on_message, self._read_ended, self._on_up = on_message, on_read_end, on_up
+        self._wanted: set[bytes] = set()
+        self._unneeded: dict[bytes, float] = {}
+        self._confirmed: set[bytes] = set()
+        self._waiting: dict[bytes, list[asyncio.Future[bool]]] = {}
+        self._to_ask: list[bytes] = []
+        #: The connection in use, and the one that is not yet subscribed to everything.
+        self._connection: _Connection | None = None
+        self._connecting: _Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        #: The monotonic time of the last bytes that came.
+        self.heard_at = 0.0
+        self.reconnects = 0
+
+    @property
+    def up(self) -> bool:
+        """True while a connection is there on which every wanted channel was subscribed."""
+        return self._connection is not None
+
+    @property
+    def channels(self) -> int:
+        """How many channels are subscribed now."""
+        return len(self._confirmed)
+
+    def start(self) -> None:
+        """Begin to connect; returns at once, whether Redis is there or not."""
+        self._task = asyncio.create_task(self._run())
+        self._sweep()
+
+    async def stop(self) -> None:
+        """Close the connection and end."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def drop_connection(self) -> None:
+        """End the present connection, if there is one; a new one follows."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    def want(self, channel: bytes) -> None:
+        """Have `channel` subscribed from now on, also after every reconnect. Again: nothing."""
+        self._unneeded.pop(channel, None)
+        if channel not in self._wanted:
+            self._wanted.add(channel)
+            self._ask_soon(channel)
+
+    def unwant(self, channel: bytes) -> None:
+        """Give `channel` up, some seconds from now unless it is wanted again."""
+        self._unneeded[channel] = asyncio.get_running_loop().time()
+
+    async def confirmed(self, channel: bytes) -> bool:
+        """Wait until Redis confirmed that a wanted channel is subscribed: what is published after that comes.
+
+        Returns False when Redis is away or does not answer in time: then it is subscribed when Redis is back.
+        """
+        if channel in self._confirmed:
+            return True
+        if self._connection is None:
+            return False
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(channel, []).append(answer)
+        try:
+            async with asyncio.timeout(ACK_TIMEOUT_S):
+                return await answer
+        except TimeoutError:
+            return False
+
+    def _ask_soon(self, channel: bytes) -> None:
+        """Subscribe at the end of this turn of the loop, together with all that are asked for in it."""
+        if not self._to_ask:
+            asyncio.get_running_loop().call_soon(self._ask)
+        self._to_ask.append(channel)
+
+    def _ask(self) -> None:
+        channels, self._to_ask = self._to_ask, []
+        if self._connection is not None:
+            for piece in _pieces(channels):
+                self._connection.write(command(b"SUBSCRIBE", *piece))
+
+    def _sweep(self) -> None:
+        """Give up channels that nobody needed for a while, and come back."""
+        loop = asyncio.get_running_loop()
+        old = [channel for channel, since in self._unneeded.items() if since <= loop.time() - LINGER_S]
+        for channel in old:
+            del self._unneeded[channel]
+            self._wanted.discard(channel)
+            self._confirmed.discard(channel)
+        if self._connection is not None:
+            for piece in _pieces(old):
+                self._connection.write(command(b"UNSUBSCRIBE", *piece))
+        self._sweeper = loop.call_later(LINGER_S, self._sweep)
+
+    def _replied(self, reply: Any) -> None:
+        """Take a reply that is no message: a confirmation, or an error, which ends the connection."""
+        if isinstance(reply, hiredis.ReplyError):
+            log().error("subscriber.refused", reason=str(reply))
+            if self._connecting is not None:
+                self._connecting.abort()
+            self.drop_connection()
+        elif isinstance(reply, list) and reply[0] == b"subscribe":
+            self._confirm(reply[1])
+
+    def _confirm(self, channel: bytes) -> None:
+        if channel in self._wanted:
+            self._confirmed.add(channel)
+        for waiting in self._waiting.pop(channel, ()):
+            if not waiting.done():
+                waiting.set_result(True)
+
+    async def _run(self) -> None:
+        """Hold a connection for ever; ends only by cancellation."""
+        pause = BACKOFF_S[0]
+        while True:
+            try:
+                connection = await self._connect()
+                pause = BACKOFF_S[0]
+                await connection.lost
+                log().warning("subscriber.lost")
+            except OSError as error:
+                log().warning("subscriber.unreachable", reason=type(error).__name__)
+            finally:
+                self._forget()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+            pause = min(2 * pause, BACKOFF_S[1])
+
+    def _forget(self) -> None:
+        """Drop what belonged to the connection that is over; whoever waits for a confirmation goes on without."""
+        for connection in (self._connection, self._connecting):
+            if connection is not None:
+                connection.abort()
+        self._connection = self._connecting = None
+        self._confirmed.clear()
+        waiting, self._waiting = self._waiting, {}
+        for future in (future for futures in waiting.values() for future in futures):
+            if not future.done():
+                future.set_result(False)
+
+    async def _connect(self) -> _Connection:
+        """Return a connection on which every wanted channel is confirmed. Raises OSError or TimeoutError."""
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            connection = await self._open()
+        self._connecting = connection
+        self._greet(connection)
+        await self._resubscribe(connection, list(self._wanted))
+        self._connection, self._connecting = connection, None
+        # What was wanted meanwhile, while this connection was not yet to be used.
+        for channel in self._wanted - self._confirmed:
+            self._ask_soon(channel)
+        self.reconnects += 1
+        self._on_up()
+        return connection
+
+    async def _resubscribe(self, connection: _Connection, wanted: list[bytes]) -> None:
+        """Subscribe all, a command after the other, each confirmed; raises ConnectionError when the connection ends."""
+        for piece in _pieces(wanted):
+            last: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(piece[-1], []).append(last)
+            connection.write(command(b"SUBSCRIBE", *piece))
+            connection.lost.add_done_callback(partial(_give_up, last))
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                if not await last:
+                    raise ConnectionError
+
+    async def _open(self) -> _Connection:
+        loop, target = asyncio.get_running_loop(), self._target
+        if "path" in target:
+            return (await loop.create_unix_connection(lambda: _Connection(self), target["path"]))[1]
+        secure = issubclass(target.get("connection_class", object), SSLConnection)
+        host, port = target.get("host", "localhost"), target.get("port", 6379)
+        authority = target.get("ssl_ca_certs")
+        context = ssl.create_default_context(cafile=str(authority) if authority else None) if secure else None
+        return (await loop.create_connection(lambda: _Connection(self), host, port, ssl=context))[1]
+
+    def _greet(self, connection: _Connection) -> None:
+        password = self._target.get("password")
+        if password is not None:
+            user = self._target.get("username")
+            names = [name.encode() for name in (user, password) if name is not None]
+            connection.write(command(b"AUTH", *names))

@@ -1,0 +1,54 @@
+"""Tickets: single-use tokens for a stream that can set no header, kept in Redis as their hash for some seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+import time
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from api.auth import Subscriber
+from shared.errors import Unauthenticated, Unavailable
+
+#: Long enough to open a stream at once, too short for a ticket from a log to be of use.
+LIFE_S = 30
+TICKET_BYTES = 32
+#: `TICKET_BYTES` in url-safe base64; a longer value is not looked up.
+MAX_TICKET = 64
+
+
+def _key(ticket: str) -> str:
+    return f"carillon:ticket:{hashlib.sha256(ticket.encode()).hexdigest()}"
+
+
+async def issue(redis: Redis, who: Subscriber) -> str:
+    """Return a ticket that speaks for `who` once, within `LIFE_S` and no longer than the token that it stands for.
+
+    Raises `Unavailable` when Redis is away.
+    """
+    ticket = secrets.token_urlsafe(TICKET_BYTES)
+    life = min(LIFE_S, math.ceil(who.expires_at - time.time()))
+    value = orjson.dumps([who.tenant, who.recipient, who.roles, who.expires_at])
+    try:
+        await redis.set(_key(ticket), value, ex=max(1, life))
+    except (RedisError, OSError):
+        raise Unavailable("Tickets cannot be made at this moment.", retry_after=1) from None
+    return ticket
+
+
+async def redeem(redis: Redis, ticket: str) -> Subscriber:
+    """Return whom `ticket` speaks for, and end it. Raises `Unauthenticated` for one that is spent, old or unknown."""
+    if len(ticket) > MAX_TICKET:
+        raise Unauthenticated("The ticket is not valid.")
+    try:
+        value = await redis.getdel(_key(ticket))
+    except (RedisError, OSError):
+        raise Unavailable("Tickets cannot be checked at this moment.", retry_after=1) from None
+    if value is None:
+        raise Unauthenticated("The ticket is not valid: it may be spent or older than 30 seconds.")
+    tenant, recipient, roles, expires_at = orjson.loads(value)
+    return Subscriber(tenant, recipient, tuple(roles), expires_at)
