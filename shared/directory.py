@@ -1,4 +1,4 @@
-"""The directory: tenants, recipients with their roles, and topics with their members.
+"""The directory: tenants, and recipients with their roles.
 
 Rows are judged one by one and stored set-wise: a thousand recipients cost the same few statements as one. Registering a
 recipient makes its inbox, or finds the old one of a recipient that was deleted: the numbering goes on.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from sqlalchemy import Connection, text
@@ -42,14 +42,12 @@ class Recipient:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """That a recipient is, or is no longer, a member of a topic."""
+class HasTenant(Protocol):
+    """A row of one tenant."""
 
-    tenant: str
-    topic: str
-    recipient: str
-    member: bool = True
+    @property
+    def tenant(self) -> str:
+        """The tenant's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +70,10 @@ class Report:
 # --- judging rows ---
 
 Faults = Iterator[tuple[str, str]]
-_NAME = f"must be a text of 1 to {MAX_ID} printable characters"
+NAME = f"must be a text of 1 to {MAX_ID} printable characters"
 
 
-def _fields(row: Any, allowed: Mapping[str, bool]) -> Faults:
+def row_faults(row: Any, allowed: Mapping[str, bool]) -> Faults:
     """Tell what is wrong with a row as a whole: `allowed` has each field's name and whether it must be there."""
     for fault in faults(row):
         yield fault.field, fault.message
@@ -94,24 +92,25 @@ _RECIPIENT_FIELDS = {"tenant": True, "id": True, "roles": False, "locale": False
 
 def recipient_of(row: Any, index: int | None = None) -> Recipient:
     """Return the recipient that a row spells. Raises `InvalidInput` naming each field; unknown fields are refused."""
-    _refuse([*_fields(row, _RECIPIENT_FIELDS)], index)
-    _refuse([*_recipient_faults(row)], index)
+    refuse([*row_faults(row, _RECIPIENT_FIELDS)], index)
+    refuse([*_recipient_faults(row)], index)
     return Recipient(
         row["tenant"], row["id"], tuple(dict.fromkeys(row.get("roles", ()))), row.get("locale", DEFAULT_LOCALE),
         row.get("attributes", {}),
     )  # fmt: skip
 
 
-def _refuse(found: list[tuple[str, str]], index: int | None) -> None:
+def refuse(found: list[tuple[str, str]], index: int | None) -> None:
+    """Raise `InvalidInput` where there are faults; `index` is the row's place."""
     if found:
         raise InvalidInput(errors=tuple(FieldError(name, message, index) for name, message in found))
 
 
 def _recipient_faults(row: Mapping[str, Any]) -> Faults:
     if not is_name(row["tenant"]):
-        yield "tenant", _NAME
+        yield "tenant", NAME
     if not is_name(row["id"]):
-        yield "id", _NAME
+        yield "id", NAME
     roles, locale, attributes = row.get("roles", []), row.get("locale", DEFAULT_LOCALE), row.get("attributes", {})
     if not isinstance(roles, list) or len(roles) > MAX_ROLES or not all(map(is_name, roles)):
         yield "roles", f"must be a list of at most {MAX_ROLES} names"
@@ -121,19 +120,6 @@ def _recipient_faults(row: Mapping[str, Any]) -> Faults:
         yield "attributes", "must be an object"
     elif len(orjson.dumps(attributes)) > MAX_ATTRIBUTES_BYTES:
         yield "attributes", f"must not be larger than {MAX_ATTRIBUTES_BYTES} bytes"
-
-
-_MEMBERSHIP_FIELDS = {"tenant": True, "topic": True, "recipient": True, "member": False}
-
-
-def membership_of(row: Any, index: int | None = None) -> Membership:
-    """Return the membership that a row spells. Raises `InvalidInput` naming each field; unknown fields are refused."""
-    _refuse([*_fields(row, _MEMBERSHIP_FIELDS)], index)
-    wrong = [(name, _NAME) for name in ("tenant", "topic", "recipient") if not is_name(row[name])]
-    if not isinstance(row.get("member", True), bool):
-        wrong.append(("member", "must be true or false"))
-    _refuse(wrong, index)
-    return Membership(**row)
 
 
 # --- tenants ---
@@ -156,7 +142,8 @@ def ensure_tenant(connection: Connection, tenant: str) -> bool:
     return run(connection, make_tenant(tenant))
 
 
-def _known_tenants(rows: Sequence[Recipient | Membership]) -> Program[set[str]]:
+def known_tenants(rows: Sequence[HasTenant]) -> Program[set[str]]:
+    """Select which of the rows' tenants there are."""
     found = yield _KNOWN_TENANTS, {"tenants": sorted({row.tenant for row in rows})}
     return {row["id"] for row in found}
 
@@ -210,14 +197,14 @@ def put_recipients(recipients: Sequence[Recipient]) -> Program[int]:
 
 def put_rows(rows: Sequence[Any], may_use: Callable[[str], bool] = lambda _tenant: True) -> Program[Report]:
     """Register a piece of a bulk import: what is right is stored, what is wrong is told, row by row."""
-    judged, errors = _judged(rows, recipient_of)
-    known = yield from _known_tenants([*judged.values()])
-    usable, refused = _usable(judged, known, may_use)
+    judged, errors = judged_rows(rows, recipient_of)
+    known = yield from known_tenants([*judged.values()])
+    usable, refused = usable_rows(judged, known, may_use)
     created = (yield from put_recipients([*usable.values()])) if usable else 0
     return Report(created, len(usable) - created, (*errors, *refused))
 
 
-def _judged(rows: Sequence[Any], judge: Callable[[Any, int], Any]) -> tuple[dict[int, Any], list[FieldError]]:
+def judged_rows(rows: Sequence[Any], judge: Callable[[Any, int], Any]) -> tuple[dict[int, Any], list[FieldError]]:
     """Return the rows that are right, by their index, and the errors of the others."""
     right: dict[int, Any] = {}
     wrong: list[FieldError] = []
@@ -229,9 +216,10 @@ def _judged(rows: Sequence[Any], judge: Callable[[Any, int], Any]) -> tuple[dict
     return right, wrong
 
 
-def _usable(
+def usable_rows(
     judged: Mapping[int, Any], known: set[str], may_use: Callable[[str], bool]
 ) -> tuple[dict[int, Any], list[FieldError]]:
+    """Return the rows whose tenant is known and allowed, and the errors of the others."""
     refused = [
         FieldError("tenant", "is not one that this key may use", index)
         for index, row in judged.items() if not may_use(row.tenant)
@@ -291,6 +279,15 @@ def get_recipient(tenant: str, id: str) -> Program[Row]:
     return rows[0]
 
 
+def put_recipient(one: Recipient) -> Program[tuple[Row, bool]]:
+    """Register or replace one recipient; returns it, and whether it is new. Raises `NotFound` for an unknown tenant."""
+    if not (yield from known_tenants([one])):
+        raise NotFound("There is no such tenant.")
+    created = yield from put_recipients([one])
+    row = yield from get_recipient(one.tenant, one.id)
+    return row, bool(created)
+
+
 def unknown_recipient() -> NotFound:
     """Return the answer for a recipient whom the directory does not know."""
     return NotFound("There is no such recipient.")
@@ -307,65 +304,6 @@ def delete_recipient(tenant: str, id: str) -> Program[None]:
         raise unknown_recipient()
     yield _DELETE_NOTIFICATIONS, deleted[0]
     yield _EMPTY_INBOX, deleted[0]
-
-
-# --- topics ---
-
-#: Held until the commit, so that none of them is deleted before its membership is there.
-_FIND = text("""
-    SELECT r.tenant, r.id, r.key
-    FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[])) AS k(tenant, id)
-    JOIN recipients r ON r.tenant = k.tenant AND r.id = k.id ORDER BY r.key FOR KEY SHARE OF r""")
-_CHANGED = "unnest(CAST(:tenants AS text[]), CAST(:topics AS text[]), CAST(:keys AS bigint[])) AS c(tenant, topic, key)"
-_JOIN = text(f"""
-    INSERT INTO topic_members (tenant, topic, key) SELECT c.tenant, c.topic, c.key FROM {_CHANGED}
-    ORDER BY c.tenant, c.topic, c.key ON CONFLICT DO NOTHING RETURNING key""")
-_LEAVE = text(f"""
-    DELETE FROM topic_members m USING {_CHANGED}
-    WHERE m.tenant = c.tenant AND m.topic = c.topic AND m.key = c.key RETURNING m.key""")
-_MEMBERS = text("""
-    SELECT r.id FROM topic_members m JOIN recipients r ON r.key = m.key
-    WHERE m.tenant = :tenant AND m.topic = :topic AND r.id > :after ORDER BY r.id LIMIT :limit""")
-
-
-def change_members(changes: Sequence[Membership]) -> Program[tuple[int, frozenset[int]]]:
-    """Let recipients join and leave topics; of several changes of one membership the last counts.
-
-    Returns how many memberships changed, and the places of changes whose recipient the directory does not know: those
-    are left out.
-    """
-    people = sorted({(change.tenant, change.recipient) for change in changes})
-    found = yield _FIND, {"tenants": [tenant for tenant, _ in people], "ids": [id for _, id in people]}
-    keys = {(row["tenant"], row["id"]): row["key"] for row in found}
-    unknown = [place for place, one in enumerate(changes) if (one.tenant, one.recipient) not in keys]
-    wanted = {
-        (one.tenant, one.topic, keys[one.tenant, one.recipient]): one.member
-        for one in changes if (one.tenant, one.recipient) in keys
-    }  # fmt: skip
-    count = 0
-    for statement, member in ((_JOIN, True), (_LEAVE, False)):
-        chosen = [place for place, joins in wanted.items() if joins is member]
-        if chosen:
-            tenants, topics, members = map(list, zip(*chosen, strict=True))
-            count += len((yield statement, {"tenants": tenants, "topics": topics, "keys": members}))
-    return count, frozenset(unknown)
-
-
-def change_rows(rows: Sequence[Any], may_use: Callable[[str], bool] = lambda _tenant: True) -> Program[Report]:
-    """Change memberships from a piece of a bulk import; `created` counts the changed ones, `updated` the others."""
-    judged, errors = _judged(rows, membership_of)
-    known = yield from _known_tenants([*judged.values()])
-    usable, refused = _usable(judged, known, may_use)
-    changed, unknown = (yield from change_members([*usable.values()])) if usable else (0, frozenset())
-    places = [*usable]
-    strangers = [FieldError("recipient", "is not known to the directory", places[place]) for place in sorted(unknown)]
-    return Report(changed, len(usable) - len(unknown) - changed, (*errors, *refused, *strangers))
-
-
-def members_of(tenant: str, topic: str, after: str, limit: int) -> Program[list[str]]:
-    """Select a topic's members, at most `limit`, by id and beyond `after`; an unknown topic has none."""
-    rows = yield _MEMBERS, {"tenant": tenant, "topic": topic, "after": after, "limit": limit}
-    return [row["id"] for row in rows]
 
 
 _BY_LOGIN = text(

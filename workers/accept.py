@@ -1,0 +1,101 @@
+"""The Celery task by which producers post without HTTP: `carillon.accept_event`.
+
+Whoever reaches the broker is not thereby a producer: each message is signed (Standard Webhooks) with a secret that was
+made for it. The result is what HTTP would have answered, problems included; until a producer has it, the event is not
+acknowledged.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from celery import Task
+from celery.exceptions import Reject
+from sqlalchemy import Connection
+
+from shared import cloudevent, db, events, signing, strict_json
+from shared.cloudevent import Event
+from shared.errors import BodyTooLarge, CarillonError, FieldError, Forbidden, MalformedBody, Unauthenticated
+from shared.logs import log
+from shared.settings import settings
+from shared.statements import run
+from shared.wake import ACCEPT_TASK
+from workers.app import app, wake
+
+#: Between two tries while the database is away; longer than its restart, short enough to be soon after it.
+PAUSE_S = 1.0
+#: Then the message goes back to the queue: well below the task's time limit, so that it is never killed for waiting.
+PATIENCE_S = 20.0
+DAY_S = 24 * 3600
+
+
+@app.task(name=ACCEPT_TASK, bind=True, ignore_result=False)
+def accept_event(self: Task, event: Any) -> dict[str, Any]:
+    """Store one event; returns the body of HTTP's answer. `event` is a CloudEvent as a JSON text.
+
+    A database that is away is waited for, and then the message is put back: it is never lost, and never answered before
+    the event is durable.
+    """
+    headers = self.request.headers or {}
+    try:
+        told = _patiently(event, headers)
+    except CarillonError as refused:
+        log().info("accept.refused", problem=refused.slug(), secret_id=headers.get("carillon-secret-id"))
+        return refused.as_json()
+    wake()
+    return told
+
+
+def _patiently(event: Any, headers: dict[str, Any]) -> dict[str, Any]:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return _accept(event, headers)
+        except Exception as error:
+            if not db.is_transient(error):
+                raise
+            log().warning("accept.waits", reason=type(error).__name__)
+            if time.monotonic() + PAUSE_S > deadline:
+                raise Reject(type(error).__name__, requeue=True) from None
+            time.sleep(PAUSE_S)
+
+
+def _accept(event: Any, headers: dict[str, Any]) -> dict[str, Any]:
+    body = _body_of(event)
+    with db.transaction() as connection:
+        tenant = _signer(connection, headers, body)
+        found = _event_of(body, tenant)
+        statuses = run(connection, events.accept(events.posting_of([found]), registers=False))
+    return {"events": events.told([found], statuses)}
+
+
+def _body_of(event: Any) -> bytes:
+    if not isinstance(event, str):
+        raise MalformedBody("The task's argument must be a CloudEvent as a JSON text.")
+    try:
+        body = event.encode()
+    except UnicodeEncodeError:
+        raise MalformedBody("The event is not UTF-8.") from None
+    if len(body) > settings().event_max_bytes:
+        raise BodyTooLarge(f"The event is larger than {settings().event_max_bytes} bytes.")
+    return body
+
+
+def _signer(connection: Connection, headers: dict[str, Any], body: bytes) -> str:
+    """Return the tenant whose secret signed the message, not longer ago than an event is remembered."""
+    signed, id = signing.signed_by(headers), headers.get("carillon-secret-id")
+    if not cloudevent.is_name(id):
+        raise Unauthenticated("Name the secret: carillon-secret-id.")
+    found = run(connection, signing.secret_called(str(id), "celery"))
+    tenant, secrets = (found[0], [found[1]]) if found else ("", [])
+    signing.verify_standard(secrets, signed, body, settings().event_retention_days * DAY_S)
+    return tenant
+
+
+def _event_of(body: bytes, tenant: str) -> Event:
+    event = cloudevent.read(strict_json.loads(body))
+    if event.tenant != tenant:
+        told = (FieldError("tenant", "is not the one that the secret was made for"),)
+        raise Forbidden("The secret may not post for this tenant.", errors=told)
+    return event
