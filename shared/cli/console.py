@@ -43,11 +43,18 @@ def run(app: Callable[..., Any], arguments: list[str] | None = None) -> int:
         sys.stdout = None
         return 0
     except Exception as problem:
+        if _asked_for_nothing(problem):
+            return 0
         sentence = sentence_of(problem)
         if sentence is None:
             raise
         err.print(sentence, style="red", markup=False)
         return 1
+
+
+def _asked_for_nothing(problem: BaseException) -> bool:
+    """Tell whether a command with subcommands was called alone: its help has been shown."""
+    return type(problem).__name__ == "NoArgsIsHelpError"
 
 
 def _keep_logs_apart() -> None:

@@ -50,10 +50,13 @@ def _database() -> dict[str, Any]:
     from sqlalchemy.exc import OperationalError
 
     from shared import db, overview
+    from shared.errors import StartError
 
     try:
         with db.transaction() as connection:
             return overview.of_database(connection)
+    except StartError as problem:
+        return {"away": problem.detail}
     except OperationalError as problem:
         return {"away": str(problem.orig).strip().splitlines()[-1]}
 
