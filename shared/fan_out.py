@@ -11,7 +11,8 @@ from sqlalchemy import TextClause, text
 #: Seconds until a suspect is tried again: 1, 2, 4, 8, … after each attempt, a minute at most.
 MAX_WAIT_S = 60
 _WAIT = f"make_interval(secs => least(2 ^ e.attempts, {MAX_WAIT_S}))"
-_CLAIMED = (
+#: What a worker needs of an event.
+CLAIMED = (
     "e.key, e.tenant, e.source, e.id, e.type, e.subject, e.time, e.dataschema, e.traceparent, e.data, e.content_hash, "
     "e.registers, e.accepted_at, e.attempts, now() AS now"
 )
@@ -20,20 +21,20 @@ _CLAIMED = (
 def claim_batch() -> TextClause:
     """Claim pending events for this transaction, oldest first, none that another one holds. Parameters: limit."""
     return text(f"""
-        SELECT {_CLAIMED} FROM events e WHERE e.state = 'accepted' AND e.attempts = 0 AND e.tried_at IS NULL
+        SELECT {CLAIMED} FROM events e WHERE e.state = 'accepted' AND e.attempts = 0 AND e.tried_at IS NULL
         ORDER BY e.key LIMIT :limit FOR NO KEY UPDATE OF e SKIP LOCKED""")
 
 
 def claim_one() -> TextClause:
     """Claim one event in one state for this transaction; no row where it has left it or is held."""
     return text(f"""
-        SELECT {_CLAIMED} FROM events e WHERE e.key = :key AND e.state = :state
+        SELECT {CLAIMED} FROM events e WHERE e.key = :key AND e.state = :state
         FOR NO KEY UPDATE OF e SKIP LOCKED""")
 
 
 def read_one() -> TextClause:
     """Select one event in one state, without a lock, as `claim_one` does. Parameters: key, state."""
-    return text(f"SELECT {_CLAIMED} FROM events e WHERE e.key = :key AND e.state = :state")
+    return text(f"SELECT {CLAIMED} FROM events e WHERE e.key = :key AND e.state = :state")
 
 
 def suspect_pending() -> TextClause:
@@ -73,6 +74,11 @@ def fail() -> TextClause:
     return text("""
         UPDATE events SET state = 'failed', error = :error, finished_at = clock_timestamp()
         WHERE key = :key AND state IN ('accepted', 'fanning_out')""")
+
+
+def finish_empty() -> TextClause:
+    """End a locked event that turned out to reach nobody. Parameters: key."""
+    return text("UPDATE events SET state = 'done', finished_at = clock_timestamp() WHERE key = :key")
 
 
 def fail_exhausted() -> TextClause:

@@ -35,7 +35,8 @@ def add_recipients(
     add_tenant(db, tenant)
     names = list(ids)
     rows = db.execute(
-        "INSERT INTO inboxes (tenant, recipient) SELECT %s, unnest(%s::text[]) RETURNING key, recipient", (tenant, names)
+        "INSERT INTO inboxes (tenant, recipient) SELECT %s, unnest(%s::text[]) RETURNING key, recipient",
+        (tenant, names),
     ).fetchall()
     keys = {row["recipient"]: row["key"] for row in rows}
     told = orjson.dumps(attributes or {}).decode()

@@ -139,7 +139,15 @@ def place_of(error: BaseException) -> str:
 app = Celery(
     "carillon",
     task_cls=CarillonTask,
-    include=["workers.fan_out"],
+    include=[
+        "workers.accept",
+        "workers.fan_out",
+        "workers.chunks",
+        "workers.cancel",
+        "workers.sweep",
+        "workers.retention",
+        "workers.heartbeat",
+    ],
 )
 app.add_defaults(configuration)
 
@@ -169,7 +177,7 @@ def wake() -> bool:
 
 
 #: Told for every task, or telling a failure with the text of its exception; `task.failed` says what is needed.
-NOISY_LOGGERS = {"celery.worker.strategy": "WARNING", "celery.app.trace": "CRITICAL"}
+NOISY_LOGGERS = {"celery.worker.strategy": "WARNING", "celery.app.trace": "CRITICAL", "celery.beat": "WARNING"}
 
 
 @signals.setup_logging.connect

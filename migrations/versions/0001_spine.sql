@@ -24,6 +24,8 @@ CREATE TABLE inboxes (
     unseen integer NOT NULL DEFAULT 0 CHECK (unseen >= 0),
     total integer NOT NULL DEFAULT 0 CHECK (total >= 0),
     floor_seq bigint NOT NULL DEFAULT 0,
+    -- The ordinal up to which the cap has deleted everything.
+    capped bigint NOT NULL DEFAULT 0,
     UNIQUE (tenant, recipient)
 ) WITH (fillfactor = 50);
 
@@ -85,6 +87,9 @@ CREATE TABLE events (
     UNIQUE (tenant, source, id)
 ) WITH (fillfactor = 70);
 CREATE INDEX events_open ON events (key) WHERE state IN ('accepted', 'fanning_out', 'cancelling');
+-- What the sweeper looks at each second, however many events are pending: large ones, cancels, suspects.
+CREATE INDEX events_left ON events (key)
+    WHERE state IN ('fanning_out', 'cancelling') OR (state = 'accepted' AND tried_at IS NOT NULL);
 
 -- A large event's audience in ranges of inbox keys: (after_key, up_to_key], the last one open-ended.
 CREATE TABLE fan_out_chunks (
@@ -127,6 +132,8 @@ CREATE TABLE notifications (
 );
 CREATE UNIQUE INDEX notifications_by_ordinal ON notifications (key, ordinal);
 CREATE INDEX notifications_by_seq ON notifications (key, seq);
+CREATE INDEX notifications_expiring ON notifications (expires_at) WHERE deleted_at IS NULL AND expires_at IS NOT NULL;
+CREATE INDEX notifications_tombstones ON notifications (deleted_at) WHERE deleted_at IS NOT NULL;
 
 -- Producer keys: the secret is kept as its SHA-256 only. tenants NULL means every tenant.
 CREATE TABLE producer_keys (

@@ -1,0 +1,168 @@
+"""Deleting in bulk, by the jobs: what is withdrawn, expired or over the cap becomes tombstones; old tombstones go.
+
+Candidates are found without locks; then their inboxes are locked in key order, and what still holds is done. What one
+transaction takes from an inbox is one change of it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import TextClause, text
+
+#: What the person had of it is gone at once; the rest of the row tells cursors that it was there.
+_TOMBSTONE = "deleted_at = now(), title = '', message = '', action_url = NULL, metadata = '{}'"
+_COUNTED = """
+    count(*) FILTER (WHERE c.read_at IS NULL) AS unread, count(*) FILTER (WHERE c.seen_at IS NULL) AS unseen,
+    count(*) FILTER (WHERE c.archived_at IS NULL) AS total, array_agg(c.id::text ORDER BY c.id) AS ids"""
+_COUNTERS = "unread = i.unread - p.unread, unseen = i.unseen - p.unseen, total = i.total - p.total"
+_TOLD = "i.key, i.tenant, i.recipient, i.seq, i.unread, i.unseen, p.ids"
+_GONE = f"""
+    UPDATE notifications n SET {_TOMBSTONE}, seq = m.seq
+    FROM chosen c JOIN moved m ON m.key = c.key WHERE n.id = c.id"""
+
+
+def delete_these() -> TextClause:
+    """Delete those of these notifications that still exist, in locked inboxes; selects each inbox after its change.
+
+    Parameters: ids. Rows: epoch, key, tenant, recipient, seq, unread, unseen, ids.
+    """
+    return text(f"""
+        WITH chosen AS (
+            SELECT n.id, n.key, n.read_at, n.seen_at, n.archived_at FROM notifications n
+            WHERE n.id = ANY(CAST(:ids AS uuid[])) AND n.deleted_at IS NULL),
+        per_inbox AS (SELECT c.key, {_COUNTED} FROM chosen c GROUP BY c.key),
+        moved AS (UPDATE inboxes i SET seq = i.seq + 1, {_COUNTERS} FROM per_inbox p WHERE i.key = p.key
+                  RETURNING {_TOLD}),
+        gone AS ({_GONE})
+        SELECT d.epoch, m.* FROM moved m CROSS JOIN deployment d ORDER BY m.key""")
+
+
+def event_notifications() -> TextClause:
+    """Select an event's notifications after one of them: id, key. Parameters: event_key, after, last, limit.
+
+    An event's ids lie between those of `id_range`, so that the primary key finds them.
+    """
+    return text("""
+        SELECT n.id, n.key FROM notifications n
+        WHERE n.id > CAST(:after AS uuid) AND n.id <= CAST(:last AS uuid) AND n.event_key = :event_key
+          AND n.deleted_at IS NULL
+        ORDER BY n.id LIMIT :limit""")
+
+
+def cancel_chunks() -> TextClause:
+    """Cancel what is pending of an event, once the chunks that run have ended. Parameters: event_key."""
+    return text("UPDATE fan_out_chunks SET state = 'cancelled' WHERE event_key = :event_key AND state = 'pending'")
+
+
+def finish_cancel() -> TextClause:
+    """End a cancel. Parameters: event_key."""
+    return text("""
+        UPDATE events SET state = 'cancelled', finished_at = clock_timestamp()
+        WHERE key = :event_key AND state = 'cancelling'""")
+
+
+def due_cancels() -> TextClause:
+    """Stamp the cancels that nobody has worked on for some seconds and select them. Parameters: limit."""
+    return text("""
+        UPDATE events SET tried_at = clock_timestamp() WHERE key IN (
+            SELECT e.key FROM events e WHERE e.state = 'cancelling'
+              AND (e.tried_at IS NULL OR e.tried_at < clock_timestamp() - interval '5 s')
+            ORDER BY e.key LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING key""")
+
+
+def expired() -> TextClause:
+    """Select expired notifications, the longest expired first: id, key. Parameters: limit."""
+    return text("""
+        SELECT n.id, n.key FROM notifications n WHERE n.deleted_at IS NULL AND n.expires_at < now()
+        ORDER BY n.expires_at LIMIT :limit""")
+
+
+def over_cap() -> TextClause:
+    """Select inboxes with more than `cap` created since they were capped: key, excess. Parameters: after, limit.
+
+    `capped` is the ordinal up to which everything is gone: arithmetic finds what is due, where a look for the oldest
+    row that is left would step over hundreds of tombstones in every inbox.
+    """
+    return text("""
+        SELECT i.key, i.created - :cap - i.capped AS excess FROM inboxes i
+        WHERE i.created - i.capped > :cap AND i.key > :after ORDER BY i.key LIMIT :limit""")
+
+
+def cap_these() -> TextClause:
+    """Delete what locked inboxes have over the cap, `most` of each at most; rows as `delete_these`.
+
+    An inbox whose surplus was deleted by its owner already is only marked as capped, which is no change.
+    Parameters: keys, cap, most.
+    """
+    return text(f"""
+        WITH due AS (
+            SELECT i.key, i.capped, least(i.created - :cap, i.capped + :most) AS up_to FROM inboxes i
+            WHERE i.key = ANY(CAST(:keys AS bigint[])) AND i.created - i.capped > :cap),
+        chosen AS (
+            SELECT n.id, n.key, n.read_at, n.seen_at, n.archived_at FROM due d JOIN notifications n
+            ON n.key = d.key AND n.ordinal > d.capped AND n.ordinal <= d.up_to AND n.deleted_at IS NULL),
+        per_inbox AS (
+            SELECT d.key, d.up_to, count(c.id) AS many, {_COUNTED.replace("count(*)", "count(c.id)")}
+            FROM due d LEFT JOIN chosen c ON c.key = d.key GROUP BY d.key, d.up_to),
+        moved AS (UPDATE inboxes i SET capped = p.up_to, seq = i.seq + least(p.many, 1), {_COUNTERS}
+                  FROM per_inbox p WHERE i.key = p.key RETURNING {_TOLD}, p.many),
+        gone AS ({_GONE})
+        SELECT d.epoch, m.* FROM moved m CROSS JOIN deployment d WHERE m.many > 0 ORDER BY m.key""")
+
+
+#: A tombstone of an event that may still write notifications is kept: it stops the deleted one from coming back.
+_FINISHED = """NOT EXISTS (SELECT FROM events e WHERE e.key = n.event_key
+    AND e.state IN ('accepted', 'fanning_out', 'cancelling'))"""
+
+
+def old_tombstones() -> TextClause:
+    """Select tombstones older than `days`: id, key. Parameters: days, limit."""
+    return text(f"""
+        SELECT n.id, n.key FROM notifications n
+        WHERE n.deleted_at < now() - make_interval(days => :days) AND {_FINISHED} ORDER BY n.deleted_at LIMIT :limit""")
+
+
+def surplus_tombstones() -> TextClause:
+    """Select tombstones that are not among the last `keep` created of their inbox: id, key. Parameters: after, limit.
+
+    With `keep` at least the cap, nothing else is that old once the cap has run; so no inbox has more than `keep`
+    tombstones, without anybody counting them. `after`: an inbox key.
+    """
+    return text(f"""
+        SELECT n.id, n.key FROM inboxes i CROSS JOIN LATERAL (
+            SELECT n.id, n.key FROM notifications n
+            WHERE n.key = i.key AND n.ordinal <= i.created - :keep AND n.deleted_at IS NOT NULL AND {_FINISHED}
+            ORDER BY n.ordinal LIMIT :limit) n
+        WHERE i.created > :keep AND i.key > :after ORDER BY i.key LIMIT :limit""")
+
+
+def purge_these() -> TextClause:
+    """Remove tombstones of locked inboxes and raise their floors to the greatest seq removed. Parameters: ids."""
+    return text(f"""
+        WITH purged AS (
+            DELETE FROM notifications n WHERE n.id = ANY(CAST(:ids AS uuid[])) AND n.deleted_at IS NOT NULL
+            AND {_FINISHED} RETURNING n.key, n.seq),
+        per_inbox AS (SELECT key, max(seq) AS seq FROM purged GROUP BY key),
+        raised AS (UPDATE inboxes i SET floor_seq = greatest(i.floor_seq, p.seq) FROM per_inbox p WHERE i.key = p.key)
+        SELECT count(*) FROM purged""")
+
+
+def old_events() -> TextClause:
+    """Select events after `after`, in key order, which is nearly the order of acceptance.
+
+    Rows: key, accepted_at, is_old (accepted and finished more than `days` ago), is_young (accepted since then).
+    """
+    return text("""
+        SELECT e.key, e.accepted_at, e.accepted_at >= b.bound AS is_young,
+               coalesce(e.accepted_at < b.bound AND e.finished_at < b.bound, false) AS is_old
+        FROM events e, (SELECT now() - make_interval(days => :days) AS bound) b
+        WHERE e.key > :after ORDER BY e.key LIMIT :limit""")
+
+
+def forget_these() -> TextClause:
+    """Remove finished events of which no notification is left, with their chunks. Parameters: keys, lows, highs."""
+    return text("""
+        DELETE FROM events e USING unnest(CAST(:keys AS bigint[]), CAST(:lows AS uuid[]), CAST(:highs AS uuid[]))
+            AS u(key, low, high)
+        WHERE e.key = u.key AND e.state IN ('done', 'cancelled', 'failed') AND NOT EXISTS (
+            SELECT FROM notifications n
+            WHERE n.id >= u.low AND n.id <= u.high AND n.event_key = u.key AND n.deleted_at IS NULL)""")

@@ -1,0 +1,274 @@
+"""The fan-out of large audiences: a plan of chunks, then each chunk in a transaction and a task of its own.
+
+A text that is the same for all is rendered once and multiplied by the server; personal texts go through COPY.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from shared import audience, chunks, db, fan_out
+from shared.cursor import Cursor
+from shared.errors import InvalidInput
+from shared.frames import Counters, channel_of, created
+from shared.logs import log
+from shared.notification_id import notification_id
+from shared.settings import settings
+from shared.wake import CHUNK_SHARDS, CHUNK_TASK, chunk_channel
+from workers.app import PLAN_TASK, app, place_of, send
+from workers.deliver import MAX_BATCH_BYTES, register
+from workers.patience import is_blameless, patience, sqlstate_of
+from workers.prepare import Prepared, Row, Text, prepare, reason_of
+from workers.publish import Message, publish
+
+#: The database that a chunk's inbox keys are of; every tenant lives in the shared one today.
+DATABASE = "shared"
+
+
+@app.task(name=PLAN_TASK)
+def plan_task(event_key: int) -> None:
+    """Divide a large event's audience into chunks."""
+    with patience(PLAN_TASK):
+        plan(event_key)
+
+
+@app.task(name=CHUNK_TASK)
+def chunk_task(event_key: int, number: int) -> None:
+    """Fan out one chunk."""
+    with patience(CHUNK_TASK):
+        run_chunk(event_key, number)
+
+
+def plan(event_key: int) -> None:
+    """Make a large event's chunks and queue them; one that has chunks gets its failed ones queued again.
+
+    An event that nobody plans any more, or that another worker plans now, is left alone.
+    """
+    with db.transaction() as connection:
+        rows = connection.execute(fan_out.claim_one(), {"key": event_key, "state": "fanning_out"}).mappings().all()
+        numbers = _plan_claimed(connection, rows[0]) if rows else []
+    for number in numbers:
+        send(CHUNK_TASK, event_key, number)
+
+
+def _plan_claimed(connection: Connection, row: Row) -> list[int]:
+    event_key = row["key"]
+    known = connection.execute(chunks.read_chunks(), {"event_key": event_key}).all()
+    if known:
+        return [chunk.number for chunk in known if chunk.pending]
+    try:
+        event = prepare(row)
+        size = chunk_size(event)
+    except InvalidInput as refused:
+        log().warning("event.refused", event=event_key)
+        connection.execute(fan_out.fail(), {"key": event_key, "error": reason_of(refused)})
+        return []
+    if event.registers:
+        register(connection, [target for target in event.targets if target.target.kind == "recipient"])
+    given = {**audience.columns(event.targets), **audience.EVERYWHERE, "event_key": event_key, "size": size}
+    numbers = sorted(connection.scalars(audience.plan_chunks(), given))
+    if not numbers:
+        connection.execute(fan_out.finish_empty(), {"key": event_key})
+    return numbers
+
+
+def chunk_size(event: Prepared) -> int:
+    """Return how many recipients a chunk of the event has: fewer where its texts are long. Raises `InvalidInput`.
+
+    The shared texts are rendered for it, so that one that cannot be fails the event before anybody is told.
+    """
+    longest = len(orjson.dumps(event.data)) + len(event.metadata_json)
+    for target in event.targets:
+        if not target.personal:
+            longest = max(longest, event.shared_text(target.place).size)
+    return max(1, min(settings().chunk_size, MAX_BATCH_BYTES // longest))
+
+
+@dataclass(slots=True)
+class _Done:
+    """What one chunk's transaction did, for after its commit."""
+
+    recipients: int = 0
+    notifications: int = 0
+    messages: list[Message] = field(default_factory=list)
+    #: How many notifications each message tells.
+    told: list[int] = field(default_factory=list)
+    left: int | None = None
+    error: str | None = None
+
+
+def run_chunk(event_key: int, number: int) -> None:
+    """Fan out one chunk, counting the attempt by a commit of its own first: it outlives this process.
+
+    A chunk that is held, done, cancelled or exhausted is left alone. After the last attempt it is failed, and its event
+    with it once no other is pending.
+    """
+    names = {"event_key": event_key, "number": number}
+    with db.transaction() as connection:
+        attempt = connection.scalar(chunks.begin_chunk(), {**names, "most": settings().max_attempts})
+    if attempt is None:
+        return
+    try:
+        with db.transaction() as connection:
+            rows = connection.execute(chunks.claim_chunk(), names).mappings().all()
+            done = _Chunk(connection, rows[0], number, careful=attempt > 1).run() if rows else None
+    except Exception as error:
+        _judge(event_key, number, attempt, error)
+        return
+    if done is not None:
+        _after_commit(event_key, number, done)
+
+
+def _judge(event_key: int, number: int, attempt: int, error: Exception) -> None:
+    names = {"event_key": event_key, "number": number}
+    kind, state = type(error).__name__, sqlstate_of(error)
+    log().error("chunk.failed", **names, attempt=attempt, reason=kind, sqlstate=state, where=place_of(error))
+    given_up = not is_blameless(error) and attempt >= settings().max_attempts
+    with db.transaction() as connection:
+        if is_blameless(error):
+            connection.execute(chunks.take_back_chunk(), names)
+        elif given_up:
+            connection.execute(chunks.fail_chunk(), names)
+    if given_up:
+        progress(event_key)
+
+
+def _after_commit(event_key: int, number: int, done: _Done) -> None:
+    if done.left is not None:
+        send(CHUNK_TASK, event_key, done.left)
+    taken = publish(done.messages)
+    with patience("chunk.progress"):
+        progress(event_key, number, sum(done.told[:taken]), done.error)
+
+
+def progress(event_key: int, number: int | None = None, published: int = 0, error: str | None = None) -> None:
+    """Bring an event's counts up to its chunks', and end it when none is pending."""
+    with db.transaction() as connection:
+        connection.execute(chunks.lock_event(), {"event_key": event_key})
+        if number is not None and published:
+            given = {"event_key": event_key, "number": number, "published": published}
+            connection.execute(chunks.count_published(), given)
+        connection.execute(chunks.sum_chunks(), {"event_key": event_key, "error": error})
+
+
+class _Chunk:
+    """One claimed chunk inside its transaction."""
+
+    def __init__(self, connection: Connection, row: Row, number: int, careful: bool) -> None:
+        self._connection = connection
+        self._row = row
+        self._names = {"event_key": row["key"], "number": number}
+        self._careful = careful
+        self._done = _Done()
+
+    def run(self) -> _Done:
+        """Write and end the chunk; one whose texts cannot be made is failed, with the reason."""
+        try:
+            event = prepare(self._row)
+            size = chunk_size(event)
+            if any(target.personal for target in event.targets):
+                self._write_personal(event, size)
+            else:
+                self._write_shared(event, size)
+        except InvalidInput as refused:
+            log().warning("chunk.refused", **self._names)
+            self._connection.execute(chunks.fail_chunk(), self._names)
+            return _Done(error=reason_of(refused))
+        return self._done
+
+    def _range(self, event: Prepared, size: int) -> dict[str, Any]:
+        given = {"after_key": self._row["after_key"], "up_to_key": self._row["up_to_key"], "limit": size + 1}
+        return {**audience.columns(event.targets), **given}
+
+    def _write_shared(self, event: Prepared, size: int) -> None:
+        rows = self._connection.execute(audience.lock_range(), self._range(event, size)).mappings().all()
+        taken = rows[:size]
+        fresh = self._fresh(event, (row["key"] for row in taken))
+        keys_of: dict[int, list[int]] = {}
+        for row in taken:
+            if row["key"] in fresh:
+                keys_of.setdefault(self._position(event, row["place"]), []).append(row["key"])
+        for keys in keys_of.values():
+            place = next(row["place"] for row in taken if row["key"] == keys[0])
+            self._multiply(event, event.shared_text(place), keys)
+        self._end([row["key"] for row in rows], size)
+
+    @staticmethod
+    def _position(event: Prepared, place: int) -> int:
+        return event.targets[place].target.audience.position
+
+    def _multiply(self, event: Prepared, text: Text, keys: list[int]) -> None:
+        told = {"title": text.rendered.title, "message": text.rendered.message, "action_url": text.rendered.action_url}
+        row = self._connection.execute(chunks.multiply(), {**self._given(event, keys), **told}).one()
+        head = f"{DATABASE} {self._row['epoch']}\n".encode()
+        # The frame's end without its two newlines: a line of the message must not contain one.
+        body = b"\n".join((head + text.rest.removesuffix(b"\n\n"), row.lines.encode()))
+        self._done.messages.append((chunk_channel(event.key % CHUNK_SHARDS), body))
+        self._done.told.append(row.written)
+
+    def _given(self, event: Prepared, keys: Sequence[int]) -> dict[str, Any]:
+        return {
+            "keys": list(keys),
+            "prefix": event.prefix,
+            "event_key": event.key,
+            "type": event.event_type.name,
+            "priority": event.priority,
+            "metadata": event.metadata_json,
+            "expires_at": event.expires_at,
+        }
+
+    def _fresh(self, event: Prepared, keys: Iterable[int]) -> set[int]:
+        """Return the inboxes that do not have the notification yet. Only a chunk that failed before asks."""
+        ids = {str(notification_id(event.prefix, event.key, key)): key for key in keys}
+        if not self._careful:
+            return set(ids.values())
+        existing = self._connection.scalars(fan_out.read_existing(), {"ids": list(ids)})
+        return set(ids.values()) - {ids[str(id)] for id in existing}
+
+    def _write_personal(self, event: Prepared, size: int) -> None:
+        # Rendered before any inbox is locked: a template takes longer than a row.
+        rows = self._connection.execute(audience.read_range(), self._range(event, size)).mappings().all()
+        taken: dict[int, Row] = {row["key"]: row for row in rows[:size]}
+        texts = {key: event.text_for(row["place"], row) for key, row in taken.items()}
+        self._connection.execute(fan_out.lock_inboxes(), {"keys": list(taken)})
+        fresh = self._fresh(event, taken)
+        if fresh:
+            self._copy({key: text for key, text in texts.items() if key in fresh})
+            keys = sorted(fresh)
+            result = self._connection.execute(chunks.write_personal(), self._given(event, keys)).one()
+            self._tell_each(result.lines, taken, texts)
+        self._end([row["key"] for row in rows], size)
+
+    def _copy(self, texts: dict[int, Text]) -> None:
+        self._connection.execute(chunks.TEXTS_TABLE)
+        raw = self._connection.connection.driver_connection
+        assert raw is not None
+        with raw.cursor() as cursor, cursor.copy(chunks.COPY_TEXTS) as copy:
+            for key, text in texts.items():
+                copy.write_row((key, text.rendered.title, text.rendered.message, text.rendered.action_url))
+        self._connection.execute(chunks.ANALYZE_TEXTS)
+
+    def _tell_each(self, lines: str, taken: dict[int, Row], texts: dict[int, Text]) -> None:
+        for line in lines.splitlines():
+            key, seq, id, unread, unseen = line.split(" ")
+            row = taken[int(key)]
+            cursor, counters = Cursor(self._row["epoch"], int(seq)), Counters(int(unread), int(unseen), 0)
+            frame = created(cursor, id, orjson.dumps(row["tenant"]), counters, texts[int(key)].rest)
+            self._done.messages.append((channel_of(row["tenant"], row["id"]), frame))
+            self._done.told.append(1)
+
+    def _end(self, keys: list[int], size: int) -> None:
+        """End the chunk after `size` inboxes; what has grown beyond that becomes a chunk of its own."""
+        count, up_to = min(len(keys), size), self._row["up_to_key"]
+        if len(keys) > size:
+            rest = {"event_key": self._row["key"], "after_key": keys[size - 1], "up_to_key": up_to}
+            self._done.left = self._connection.scalar(chunks.add_chunk(), rest)
+            up_to = keys[size - 1]
+        self._done.recipients = self._done.notifications = count
+        given = {**self._names, "recipients": count, "notifications": count, "up_to_key": up_to}
+        self._connection.execute(chunks.end_chunk(), given)

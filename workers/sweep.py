@@ -1,0 +1,69 @@
+"""The sweeper: whatever a lost message, a killed worker or an absent broker left is found here and queued again.
+
+It looks every second and is cheap: five reads of small partial indexes.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+import beat_schedule
+from shared import chunks, db, deletions, fan_out
+from shared.logs import log
+from shared.settings import settings
+from shared.wake import CHUNK_TASK
+from workers.app import FAN_OUT_ONE_TASK, PLAN_TASK, WITHDRAW_TASK, app, send, wake
+from workers.chunks import progress
+from workers.patience import patience
+
+#: Queued by one sweep at most: bounds what piles up in a lane without workers.
+LIMIT = 100
+
+#: Whether the first pending event waits for longer than a fan-out that was woken takes; no row: none is pending.
+_OVERDUE = text("""
+    SELECT e.accepted_at < clock_timestamp() - interval '1 s' FROM events e
+    WHERE e.state = 'accepted' AND e.attempts = 0 AND e.tried_at IS NULL ORDER BY e.key LIMIT 1""")
+
+
+@app.task(name=beat_schedule.SWEEP_TASK)
+def sweep_task() -> None:
+    """Queue again what was left."""
+    with patience(beat_schedule.SWEEP_TASK):
+        sweep()
+
+
+def sweep() -> None:
+    """Queue again, or give up, all that should have been done by now; what is queued was stamped before."""
+    with db.transaction() as connection:
+        overdue = connection.scalar(_OVERDUE)
+        suspects = _suspects(connection)
+        left = _chunks(connection)
+        ended = set(connection.scalars(chunks.fail_exhausted_chunks(), {"most": settings().max_attempts}))
+        stalled = connection.execute(chunks.stalled_events(), {"limit": LIMIT}).all()
+        cancels = connection.scalars(deletions.due_cancels(), {"limit": LIMIT}).all()
+    if overdue:
+        wake()
+    for key in suspects:
+        send(FAN_OUT_ONE_TASK, key)
+    for event_key, number in left:
+        send(CHUNK_TASK, event_key, number)
+    for key in cancels:
+        send(WITHDRAW_TASK, key)
+    for event in stalled:
+        if not event.planned:
+            send(PLAN_TASK, event.key)
+    for event_key in ended | {event.key for event in stalled if event.planned}:
+        progress(event_key)
+
+
+def _suspects(connection: Connection) -> list[int]:
+    most = settings().max_attempts
+    reason = f"Its fan-out ended with its worker process {most} times."
+    for key in connection.scalars(fan_out.fail_exhausted(), {"most": most, "error": reason}):
+        log().error("event.given_up", event=key, attempts=most)
+    return list(connection.scalars(fan_out.due_suspects(), {"most": most, "limit": LIMIT}))
+
+
+def _chunks(connection: Connection) -> list[tuple[int, int]]:
+    rows = connection.execute(chunks.requeue_chunks(), {"most": settings().max_attempts, "limit": LIMIT})
+    return [(row.event_key, row.number) for row in rows]
