@@ -48,7 +48,8 @@ NOT_INHERITED = ("CARILLON_", "FLOWER_", "CELERY_", "UVICORN_", "WEB_CONCURRENCY
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what the parts inherit of a shell's environment."""
     kept = {name: value for name, value in environment.items() if not name.startswith(NOT_INHERITED)}
-    return {**kept, "PYTHONUNBUFFERED": "1"}
+    # Celery warns each lane of root, at each start: what it warns of is pickle, and only JSON is accepted here.
+    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore:::celery.platforms"}
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:
@@ -125,7 +126,8 @@ def local_url(host: str, port: int) -> str:
 def worker_part(lane: str, settings: Settings, environment: Mapping[str, str]) -> Part:
     """Return one lane's Celery worker."""
     command = _python(
-        "celery", "-A", "workers.app:app", "worker", f"--queues={','.join(LANES[lane])}", f"--hostname={lane}@%h",
+        "celery", "--quiet", "-A", "workers.app:app", "worker",
+        f"--queues={','.join(LANES[lane])}", f"--hostname={lane}@%h",
         f"--concurrency={settings.worker_concurrency}", f"--loglevel={settings.log_level}",
         "--without-mingle", "--without-gossip",
     )  # fmt: skip
@@ -140,7 +142,9 @@ def worker_part(lane: str, settings: Settings, environment: Mapping[str, str]) -
 
 def beat_part(settings: Settings, environment: Mapping[str, str]) -> Part:
     """Return Celery's beat. Its jobs are told by intervals alone, so it keeps no file."""
-    command = _python("celery", "-A", "workers.app:app", "beat", "--pidfile=", f"--loglevel={settings.log_level}")
+    command = _python(
+        "celery", "--quiet", "-A", "workers.app:app", "beat", "--pidfile=", f"--loglevel={settings.log_level}"
+    )
     return Part(name="beat", command=command, environment=environment, folder=PROJECT_ROOT)
 
 
@@ -157,7 +161,7 @@ def flower_part(settings: Settings, environment: Mapping[str, str], password: st
     }
     return Part(
         name="flower",
-        command=_python("celery", "-A", "workers.app:app", "flower"),
+        command=_python("celery", "--quiet", "-A", "workers.app:app", "flower"),
         environment={**environment, **flower},
         folder=PROJECT_ROOT,
         prepare=_DropAfterDeath(database),

@@ -24,6 +24,8 @@ STOP_SECONDS = 60.0
 class Child:
     """One process in a group of its own, its output kept in a file. It dies with the test run, whatever happens."""
 
+    start_seconds = START_SECONDS
+
     def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
         self.arguments = arguments
         self.environment = environment
@@ -55,9 +57,9 @@ class Child:
             )
 
     def start(self) -> None:
-        """Start, and return when it is ready. Fails with its output when it ends or takes over a minute."""
+        """Start, and return when it is ready. Fails with its output when it ends or takes over `start_seconds`."""
         self.spawn()
-        eventually(self._ready_or_dead, within=START_SECONDS)
+        eventually(self._ready_or_dead, within=self.start_seconds)
         assert self.process is not None
         assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.output[-4000:]}"
 

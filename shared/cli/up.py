@@ -18,6 +18,8 @@ from shared.settings import Settings, data_dir, load_settings
 from shared.supervisor import Supervisor, until_told_to_stop
 
 STANDARD_OUTPUT = 1
+#: Six Python programs start at once: on a busy machine they need several times what a server needs.
+SLOW_START = 3
 #: Redis' numbered databases: 0 carries pub/sub and counters, 1 the broker's queues.
 BROKER_DATABASE = 1
 
@@ -70,7 +72,7 @@ async def _start(supervisor: Supervisor, settings: Settings, cookie_secret: str,
     flower = parts.flower_part(settings, environment, password, cookie_secret)
     supervisor.start([parts.beat_part(settings, environment), flower])
     runtime.publish(settings.data_dir, parts.settings_environment(settings))
-    await supervisor.ready(settings.start_timeout_seconds)
+    await supervisor.ready(settings.start_timeout_seconds * SLOW_START)
     log.show(_panel(settings))
     await supervisor.unless_hopeless(asyncio.Event().wait())
 
