@@ -36,6 +36,10 @@ class Verifier:
             self._recent.set(name, known)
         return known
 
+    def forget(self) -> None:
+        """Ask about every key anew from now on."""
+        self._recent.clear()
+
 
 def _verifier(request: Request) -> Verifier:
     state = request.app.state

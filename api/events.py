@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
 import orjson
-from fastapi import APIRouter, Path, Query, Request
-from pydantic import AfterValidator, BaseModel
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from api.body import answer, media_type, problems, read_body, refuse_encoding
 from api.credentials import EventsKey, require_tenant
 from api.deps import FanOutWaker
+from api.paths import Name
 from shared import cloudevent, db, events, strict_json
 from shared.cloudevent import MAX_ID, Event
 from shared.errors import BodyTooLarge, FieldError, InvalidInput, UnsupportedContentType
@@ -223,20 +224,8 @@ def state_json(row: Row) -> dict[str, Any]:
     }
 
 
-def _printable(value: str) -> str:
-    """Refuse what no stored name can be, before PostgreSQL refuses its characters."""
-    if not cloudevent.is_name(value):
-        raise ValueError(f"must be a text of 1 to {MAX_ID} printable characters")
-    return value
-
-
-Source = Annotated[str, Query(), AfterValidator(_printable)]
-Tenant = Annotated[str, Query(), AfterValidator(_printable)]
-Id = Annotated[str, Path(), AfterValidator(_printable)]
-
-
 @router.get("/{id:path}", response_model=EventState, responses=problems(401, 403, 404, 422, 503))
-async def get(key: EventsKey, id: Id, source: Source, tenant: Tenant) -> Response:
+async def get(key: EventsKey, id: Name, source: Name, tenant: Name) -> Response:
     """How far an event is. Seen and read are counted as of now."""
     require_tenant(key, tenant)
     async with db.async_transaction(tenant) as connection:
@@ -246,7 +235,7 @@ async def get(key: EventsKey, id: Id, source: Source, tenant: Tenant) -> Respons
 @router.delete("/{id:path}", status_code=202, response_model=EventState,
                responses={200: {"model": EventState, "description": "It was asked for before"},
                           **problems(401, 403, 404, 422, 503)})  # fmt: skip
-async def cancel(key: EventsKey, waker: FanOutWaker, id: Id, source: Source, tenant: Tenant) -> Response:
+async def cancel(key: EventsKey, waker: FanOutWaker, id: Name, source: Name, tenant: Name) -> Response:
     """Cancel an event: what is not yet fanned out never is, what is gets withdrawn. Again: 200."""
     require_tenant(key, tenant)
     async with db.async_transaction(tenant) as connection:

@@ -1,12 +1,14 @@
-"""Names in a path: an id may hold a slash, so the path is taken apart before it is decoded."""
+"""Names in a path and in its query. An id may hold a slash, so the path is taken apart before it is decoded."""
 
 from __future__ import annotations
 
+from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
+from pydantic import AfterValidator
 
-from shared.cloudevent import is_name
+from shared.cloudevent import MAX_ID, is_name
 from shared.errors import NotFound
 
 #: What stands before the names: `/api/<what>/`.
@@ -24,3 +26,14 @@ def names_of(request: Request, count: int) -> list[str]:
     if len(names) != count or not all(map(is_name, names)):
         raise NotFound
     return names
+
+
+def _printable(value: str) -> str:
+    """Refuse what no stored name can be, before PostgreSQL refuses its characters."""
+    if not is_name(value):
+        raise ValueError(f"must be a text of 1 to {MAX_ID} printable characters")
+    return value
+
+
+#: A parameter that names something.
+Name = Annotated[str, AfterValidator(_printable)]

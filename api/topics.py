@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AfterValidator
 from starlette.responses import Response
 
 from api.body import answer, problems
 from api.bulk import rows_body, store_rows
 from api.credentials import DirectoryKey, require_tenant
 from api.directory_models import Changed, Members, MembershipRow
-from api.paths import names_of
+from api.paths import Name, names_of
 from shared import db, topics
-from shared.cloudevent import MAX_ID, is_name
 from shared.directory import unknown_recipient
 from shared.statements import arun
 from shared.topics import Membership
@@ -43,21 +41,15 @@ Topic = Annotated[tuple[str, str], Depends(_topic)]
 OneMembership = Annotated[Membership, Depends(_membership)]
 
 
-def _nothing_or_name(value: str) -> str:
-    if value and not is_name(value):
-        raise ValueError(f"must be a text of at most {MAX_ID} printable characters")
-    return value
-
-
 @router.get("/{tenant}/{topic:path}/members", response_model=Members, responses=problems(401, 403, 404, 422, 503))
 async def get_members(
     place: Topic,
-    after: Annotated[str, AfterValidator(_nothing_or_name)] = "",
+    after: Name | None = None,
     first: Annotated[int, Query(ge=1, le=MAX_MEMBERS)] = MAX_MEMBERS,
 ) -> Response:
     """A topic's members; one that nobody joined has none."""
     async with db.async_transaction(place[0]) as connection:
-        found = await arun(connection, topics.members_of(*place, after, first + 1))
+        found = await arun(connection, topics.members_of(*place, after or "", first + 1))
     return answer({"members": found[:first], "hasNextPage": len(found) > first})
 
 

@@ -1,7 +1,198 @@
-"""webhooks."""
+"""Webhooks of others: GitHub's own, and Standard Webhooks. The signature is the credential; nothing is registered."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
 
-router = APIRouter()
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.body import answer, problems, read_body, require_type
+from api.deps import FanOutWaker
+from api.events import Posted, store
+from api.paths import Name
+from shared import cloudevent, db, directory, events, github, signing, strict_json, topics
+from shared.cloudevent import Event
+from shared.errors import FieldError, InvalidInput, MalformedBody, Unauthenticated
+from shared.github import GithubEvent
+from shared.settings import settings
+from shared.signing import Purpose
+from shared.statements import Program, arun
+from shared.strict_json import Limits
+from shared.topics import Membership
+
+router = APIRouter(prefix="/api/webhooks", tags=["webhooks"])
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+GITHUB_SOURCE = "github"
+STANDARD_SOURCE = "standard"
+#: GitHub's payloads describe whole repositories, in texts that are other people's: they are cleaned, not refused.
+GITHUB_LIMITS = Limits(keys=100_000, characters=False)
+#: A payload beyond this is read on a thread of its own, so that live streams do not wait for it (about 1 ms of work).
+_INLINE_BYTES = 16 * 1024
+#: What a Standard Webhooks body says, and the attribute that it becomes.
+_STANDARD_FIELDS = {"type": "type", "timestamp": "time", "data": "data"}
+
+
+_RESPONSES = problems(400, 401, 409, 413, 415, 422, 503)
+
+
+async def _secrets(tenant: str, purpose: Purpose) -> list[str]:
+    """Return the tenant's live secrets; without one there is nothing to verify, and no body is read."""
+    async with db.async_transaction(tenant) as connection:
+        found = await arun(connection, signing.secrets_of(tenant, purpose))
+    if not found:
+        raise Unauthenticated("The signature is not valid.")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """A delivery that was verified: its event before the directory was asked, and the hash of what GitHub sent."""
+
+    id: str
+    event: GithubEvent
+    content: bytes
+
+
+def _delivery(id: str, name: str, body: bytes, kind: str) -> _Delivery:
+    payload = strict_json.loads(_payload_of(body) if kind == FORM else body, GITHUB_LIMITS)
+    if not isinstance(payload, dict):
+        raise MalformedBody("The payload must be a JSON object.")
+    payload = strict_json.clean(payload)
+    # What the event says depends on the directory and on our mapping; a redelivery must not differ by those.
+    content = events.hash_of({"type": name, "subject": None, "time": None, "dataschema": None, "data": payload})
+    return _Delivery(id, github.event_of(name, id, payload), content)
+
+
+def _payload_of(body: bytes) -> str:
+    try:
+        fields = parse_qs(body.decode(), strict_parsing=True, errors="strict", max_num_fields=2)
+    except ValueError:
+        raise MalformedBody("The body is not a valid form.") from None
+    if [*fields] != ["payload"] or len(fields["payload"]) != 1:
+        raise MalformedBody("The form must have one field: payload.")
+    return fields["payload"][0]
+
+
+def accept_delivery(tenant: str, delivery: _Delivery) -> Program[tuple[Event, events.Status]]:
+    """Store the delivery's event, and let the participants whom the directory knows join the thread's topic."""
+    known = yield from directory.ids_by_login(tenant, [*github.logins_of(delivery.event)])
+    told = github.respelled(delivery.event, known)
+    event = cloudevent.read(_envelope(tenant, delivery.id, told))
+    posting = events.posting_of([event], [delivery.content])
+    (status,) = yield from events.accept(posting, registers=False)
+    joining = [who for who in told.participants if who in known.values()]
+    if status == "accepted" and told.thread_topic and joining:
+        yield from topics.change_members([Membership(tenant, told.thread_topic, who) for who in joining])
+    return event, status
+
+
+def _envelope(tenant: str, id: str, told: GithubEvent) -> dict[str, Any]:
+    envelope = {"specversion": "1.0", "id": id, "source": GITHUB_SOURCE, "tenant": tenant, "type": told.type}
+    return {**envelope, "subject": told.subject or None, "data": told.data}
+
+
+def _github_headers(request: Request) -> tuple[str, str, str]:
+    """Return the delivery's id, its event's name and its signature. Raises `Unauthenticated`, `InvalidInput`."""
+    signature = request.headers.get("x-hub-signature-256", "")
+    if not signature:
+        raise Unauthenticated("Sign the delivery: X-Hub-Signature-256.")
+    told = {name: request.headers.get(name, "") for name in ("X-GitHub-Delivery", "X-GitHub-Event")}
+    wrong = tuple(FieldError(name, "is required") for name, value in told.items() if not cloudevent.is_name(value))
+    if wrong:
+        raise InvalidInput(errors=wrong)
+    return told["X-GitHub-Delivery"], told["X-GitHub-Event"], signature
+
+
+_PAYLOAD = {"type": "object", "description": "The delivery, as GitHub sends it."}
+_GITHUB_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {"schema": _PAYLOAD},
+            FORM: {"schema": {"type": "object", "properties": {"payload": {"type": "string"}}}},
+        },
+    }
+}
+
+
+@router.post("/github", status_code=202, response_model=Posted, openapi_extra=_GITHUB_BODY, responses=_RESPONSES)
+async def from_github(request: Request, waker: FanOutWaker, tenant: Name) -> Response:
+    """Take a delivery of GitHub. `X-GitHub-Delivery` is the event's id: a redelivery notifies nobody again."""
+    id, name, signature = _github_headers(request)
+    kind = require_type(request, (JSON, FORM))
+    found = await _secrets(tenant, "github")
+    body = await read_body(request, settings().webhook_max_bytes)
+    signing.verify_github(found, signature, body)
+    if len(body) > _INLINE_BYTES:
+        delivery = await asyncio.to_thread(_delivery, id, name, body, kind)
+    else:
+        delivery = _delivery(id, name, body, kind)
+    async with db.async_transaction(tenant) as connection:
+        event, status = await arun(connection, accept_delivery(tenant, delivery))
+    waker.wake()
+    return answer({"events": events.told([event], [status])}, 202)
+
+
+def _standard_event(tenant: str, id: str, body: bytes) -> Event:
+    told = strict_json.loads(body)
+    if not isinstance(told, dict):
+        raise MalformedBody("The body must be a JSON object.")
+    wrong = [FieldError(strict_json.shown((name,)), "is not a field here") for name in told.keys() - _STANDARD_FIELDS]
+    wrong += [FieldError(name, "is required") for name in _STANDARD_FIELDS if name not in told]
+    if wrong:
+        raise InvalidInput("The event is not valid.", errors=tuple(wrong))
+    envelope = {attribute: told[name] for name, attribute in _STANDARD_FIELDS.items()}
+    if envelope["time"] is None:
+        raise InvalidInput("The event is not valid.", errors=(FieldError("timestamp", "is required"),))
+    try:
+        fixed = {"specversion": "1.0", "id": id, "source": STANDARD_SOURCE, "tenant": tenant}
+        return cloudevent.read({**envelope, **fixed})
+    except InvalidInput as refused:
+        raise InvalidInput(refused.detail, errors=tuple(map(_as_sent, refused.errors))) from None
+
+
+def _as_sent(error: FieldError) -> FieldError:
+    """Return the error under the name that the sender gave the field."""
+    names = {"time": "timestamp", "id": "webhook-id"}
+    return FieldError(names.get(error.field, error.field), error.message)
+
+
+_STANDARD_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {
+                "schema": {
+                    "type": "object",
+                    "required": [*_STANDARD_FIELDS],
+                    "additionalProperties": False,
+                    "properties": {
+                        "type": {"type": "string"},
+                        "timestamp": {"type": "string", "format": "date-time"},
+                        "data": {"type": "object"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("/standard", status_code=202, response_model=Posted, openapi_extra=_STANDARD_BODY, responses=_RESPONSES)
+async def from_standard(request: Request, waker: FanOutWaker, tenant: Name) -> Response:
+    """Take a Standard Webhook. `webhook-id` is the event's id: the same again notifies nobody."""
+    signed = signing.signed_by(request.headers)
+    require_type(request, (JSON,))
+    found = await _secrets(tenant, "standard")
+    body = await read_body(request, settings().event_max_bytes)
+    signing.verify_standard(found, signed, body)
+    event = _standard_event(tenant, signed.id, body)
+    statuses = await store([event], registers=False)
+    waker.wake()
+    return answer({"events": events.told([event], statuses)}, 202)

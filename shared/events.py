@@ -44,14 +44,22 @@ class Posting:
         return sorted({event.tenant for event in self.events})
 
 
-def posting_of(events: Sequence[Event]) -> Posting:
-    """Return the posting; raises `Conflict`, naming the index, where one key stands for two contents."""
+def content_of(event: Event) -> bytes:
+    """Return the hash of an event's content."""
+    return hash_of({name: getattr(event, name) for name in _COMPARED})
+
+
+def posting_of(events: Sequence[Event], contents: Sequence[bytes] | None = None) -> Posting:
+    """Return the posting; raises `Conflict`, naming the index, where one key stands for two contents.
+
+    `contents` are hashes to compare by, where what was sent is not what is stored.
+    """
     first: dict[Key, Event] = {}
     hashes: dict[Key, bytes] = {}
     repeated: set[int] = set()
     different: list[int] = []
     for index, event in enumerate(events):
-        content = hash_of({name: getattr(event, name) for name in _COMPARED})
+        content = content_of(event) if contents is None else contents[index]
         known = hashes.setdefault(event.key, content)
         if first.setdefault(event.key, event) is not event:
             repeated.add(index)
