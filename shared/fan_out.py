@@ -10,6 +10,8 @@ from sqlalchemy import TextClause, text
 
 #: Seconds until a suspect is tried again: 1, 2, 4, 8, … after each attempt, a minute at most.
 MAX_WAIT_S = 60
+#: A last attempt that nobody holds for this long ended with its process: longer than from its count to its claim.
+EXHAUSTED_S = 2
 _WAIT = f"make_interval(secs => least(2 ^ e.attempts, {MAX_WAIT_S}))"
 #: What a worker needs of an event.
 CLAIMED = (
@@ -86,7 +88,8 @@ def fail_exhausted() -> TextClause:
     return text(f"""
         UPDATE events SET state = 'failed', error = :error, finished_at = clock_timestamp() WHERE key IN (
             SELECT e.key FROM events e WHERE e.state = 'accepted' AND e.attempts >= :most
-              AND e.tried_at < clock_timestamp() - {_WAIT} FOR NO KEY UPDATE SKIP LOCKED) RETURNING key""")
+              AND e.tried_at < clock_timestamp() - make_interval(secs => {EXHAUSTED_S})
+            FOR NO KEY UPDATE SKIP LOCKED) RETURNING key""")
 
 
 def due_suspects() -> TextClause:

@@ -30,7 +30,7 @@ from shared.wake import (
     WAKE_FLAG,
     WAKE_FLAG_MS,
 )
-from workers.publish import redis_client
+from workers.publish import forget_connections, redis_client
 
 #: A broker or Redis that does not answer within this is away.
 BROKER_TIMEOUT_S = 5.0
@@ -198,4 +198,4 @@ def _load_before_fork(**_: Any) -> None:
 def _own_connections(**_: Any) -> None:
     # A connection inherited through fork would be shared with the parent; close=False leaves the parent's alone.
     db.engine_of().dispose(close=False)
-    redis_client.cache_clear()
+    forget_connections()

@@ -65,7 +65,7 @@ def _plan_claimed(connection: Connection, row: Row) -> list[int]:
         event = prepare(row)
         size = chunk_size(event)
     except InvalidInput as refused:
-        log().warning("event.refused", event=event_key)
+        log().warning("event.refused", event_key=event_key)
         connection.execute(fan_out.fail(), {"key": event_key, "error": reason_of(refused)})
         return []
     if event.registers:

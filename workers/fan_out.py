@@ -132,7 +132,7 @@ def _deliver_one(connection: Connection, key: int) -> Delivery:
 
 
 def _judge(key: int, attempt: int, error: Exception) -> None:
-    _log_failure("fan_out.event_failed", error, event=key, attempt=attempt)
+    _log_failure("fan_out.event_failed", error, event_key=key, attempt=attempt)
     with db.transaction() as connection:
         if is_blameless(error):
             connection.execute(fan_out.take_back_attempt(), {"key": key})
@@ -150,7 +150,7 @@ def _log_failure(event_name: str, error: Exception, **ids: int) -> None:
 def after_commit(delivery: Delivery) -> None:
     """Tell what was committed. Whatever fails here is repaired: streams by the reconciler, tasks by the sweeper."""
     for key in delivery.refused:
-        log().warning("event.refused", event=key)
+        log().warning("event.refused", event_key=key)
     for key in delivery.large:
         send(PLAN_TASK, key)
     if not delivery.messages:

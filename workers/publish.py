@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from redis import Redis
@@ -29,29 +30,42 @@ PIPELINE = 500
 Message = tuple[str, bytes]
 
 
-class _Pause:
-    """Until when nothing is tried after Redis failed."""
+@dataclass(slots=True)
+class _Link:
+    """A client, and until when nothing is published after Redis failed it."""
 
-    until = 0.0
+    client: Redis
+    paused_until: float = 0.0
 
 
-@lru_cache(maxsize=1)
-def redis_client() -> Redis:
-    """Return this process's client of the data Redis: short timeouts, no silent retries."""
+@lru_cache(maxsize=4)
+def _link_to(url: str) -> _Link:
+    return _Link(
+        Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0))
+    )
+
+
+def _link() -> _Link:
     url = settings().redis_url
     if url is None:
         raise StartError("No Redis: set CARILLON_REDIS_URL, or start with `make up`.")
-    return Redis.from_url(
-        url.get_secret_value(),
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-    )
+    return _link_to(url.get_secret_value())
+
+
+def redis_client() -> Redis:
+    """Return this process's client of the data Redis: short timeouts, no silent retries."""
+    return _link().client
+
+
+def forget_connections() -> None:
+    """Let a forked process open connections of its own."""
+    _link_to.cache_clear()
 
 
 def publish(messages: Sequence[Message]) -> int:
     """Publish messages in order; returns how many Redis took. Never raises."""
-    if time.monotonic() < _Pause.until:
+    link = _link()
+    if time.monotonic() < link.paused_until:
         log().warning("publish.dropped", messages=len(messages), reason="paused")
         return 0
     taken = 0
@@ -59,7 +73,7 @@ def publish(messages: Sequence[Message]) -> int:
         for start in range(0, len(messages), PIPELINE):
             taken += _publish_some(messages[start : start + PIPELINE])
     except (RedisError, OSError) as error:
-        _Pause.until = time.monotonic() + PAUSE_S
+        link.paused_until = time.monotonic() + PAUSE_S
         log().warning("publish.dropped", messages=len(messages) - taken, reason=type(error).__name__)
     return taken
 

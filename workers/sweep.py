@@ -60,7 +60,7 @@ def _suspects(connection: Connection) -> list[int]:
     most = settings().max_attempts
     reason = f"Its fan-out ended with its worker process {most} times."
     for key in connection.scalars(fan_out.fail_exhausted(), {"most": most, "error": reason}):
-        log().error("event.given_up", event=key, attempts=most)
+        log().error("event.given_up", event_key=key, attempts=most)
     return list(connection.scalars(fan_out.due_suspects(), {"most": most, "limit": LIMIT}))
 
 

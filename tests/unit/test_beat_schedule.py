@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import beat_schedule
+from shared.wake import CHUNK_QUEUE, FAN_OUT_QUEUE, MAINTENANCE_QUEUE
+
+
+def test_every_job_has_an_entry_of_its_own_and_a_reason() -> None:
+    assert len(beat_schedule.SCHEDULE) == len(beat_schedule.JOBS) == 8
+    assert all(job.why for job in beat_schedule.JOBS)
+
+
+def test_every_lane_beats() -> None:
+    beats = {job.args: job.queue for job in beat_schedule.JOBS if job.task == beat_schedule.HEARTBEAT_TASK}
+    assert beats == {("urgent",): FAN_OUT_QUEUE, ("fan_out",): CHUNK_QUEUE, ("maintenance",): MAINTENANCE_QUEUE}
+
+
+def test_a_run_that_no_worker_took_expires_before_many_of_it_wait() -> None:
+    for job in beat_schedule.JOBS:
+        entry = beat_schedule.SCHEDULE[" ".join((job.task, *job.args))]
+        assert job.every_s <= entry["options"]["expires"] <= max(5.0, job.every_s)
