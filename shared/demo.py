@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from shared import directory
+from shared import directory, topics
 from shared.catalog import PLATFORM
 from shared.statements import Program
 
@@ -76,8 +76,8 @@ def seed() -> Program[None]:
     for tenant in tenants():
         yield from directory.make_tenant(tenant)
     yield from directory.put_recipients([person.as_recipient() for person in PEOPLE])
-    follows = [directory.Membership(person.tenant, topic, person.id) for person in PEOPLE for topic in person.topics]
-    yield from directory.change_members(follows)
+    follows = [topics.Membership(person.tenant, topic, person.id) for person in PEOPLE for topic in person.topics]
+    yield from topics.change_members(follows)
 
 
 def place_of(tenant: str, id: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 import typer
@@ -13,9 +13,17 @@ from rich.console import Console
 
 from shared.errors import CarillonError
 
+#: A table that is piped or kept in a file is not cut at a terminal's 80 columns.
+FILE_WIDTH = 180
+
+
+def _console(stream: TextIO, *, stderr: bool) -> Console:
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if stream.isatty() else FILE_WIDTH)
+
+
 #: Results go to standard output, so that they can be piped; progress and complaints to standard error.
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = _console(sys.stdout, stderr=False)
+err = _console(sys.stderr, stderr=True)
 
 #: PostgreSQL's "undefined table": nothing was migrated.
 UNDEFINED_TABLE = "42P01"

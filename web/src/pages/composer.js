@@ -56,10 +56,13 @@ export class Composer {
 
   /** The example, with the chosen person in the place of whom it is about, where that is their tenant. */
   #example(type) {
-    const mine = at("tenant").value === this.#person.tenant;
-    const named = mine ? type.recipientFields.filter((name) => !Array.isArray(type.example[name])) : [];
-    const example = { ...type.example, ...Object.fromEntries(named.map((name) => [name, this.#person.id])) };
-    if (mine && example.actor_id === this.#person.id) this.#anotherActor(example);
+    const example = { ...type.example };
+    if (at("tenant").value !== this.#person.tenant) return example;
+    for (const name of type.recipientFields) {
+      if (typeof example[name] === "string") exchange(example, name, this.#person.id);
+      if (Array.isArray(example[name])) example[name] = [...new Set([this.#person.id, ...example[name]])];
+    }
+    if (example.actor_id === this.#person.id) this.#anotherActor(example);
     return example;
   }
 
@@ -102,6 +105,18 @@ export class Composer {
   #answer(kind, words) {
     at("answer").replaceChildren(element("span", { class: kind }, words));
   }
+}
+
+/** Put `id` into `field`; whoever stood there takes the place in which `id` stood, with the names beside the ids. */
+function exchange(example, field, id) {
+  const before = example[field];
+  const other = Object.keys(example).find((key) => key !== field && key.endsWith("_id") && example[key] === id);
+  example[field] = id;
+  if (before === id || other === undefined) return;
+  example[other] = before;
+  const [mine, theirs] = [field, other].map((name) => name.replace(/_id$/, "_name"));
+  [example[mine], example[theirs]] = [example[theirs], example[mine]];
+  for (const name of [mine, theirs]) if (example[name] === undefined || !(name.replace(/_name$/, "_id") in example)) delete example[name];
 }
 
 function reached(count) {

@@ -7,9 +7,12 @@ const LINE = 1000;
 
 let numbers = 0;
 
-/** "badge_title" → "Badge title". */
+/** Words that are written in capitals. */
+const CAPITALS = /\b(id|ip|url)(?=s?\b)/g;
+
+/** "badge_title" → "Badge title", "student_id" → "Student ID". */
 function words(name) {
-  const spaced = name.replaceAll("_", " ");
+  const spaced = name.replaceAll("_", " ").replace(CAPITALS, (word) => word.toUpperCase());
   return spaced.charAt(0).toUpperCase() + spaced.slice(1);
 }
 
@@ -189,9 +192,11 @@ export function schemaForm(container, schema, example) {
   const entries = Object.entries(schema.properties).map(
     ([key, inner]) => [key, field(key, inner, example[key], required.has(key))]);
   const must = entries.filter(([key]) => required.has(key));
-  const may = entries.filter(([key]) => !required.has(key));
+  const isActor = ([key]) => key.startsWith("actor_");
+  const free = entries.filter(([key]) => !required.has(key));
+  const may = [...free.filter((entry) => !isActor(entry)), ...free.filter(isActor)]; // Every type has an actor: last.
   const more = element("details", {}, element("summary", {}, "Optional fields"), ...may.map(([, inner]) => inner.node));
-  more.open = may.some(([key]) => example[key] !== undefined && !key.startsWith("actor_"));
+  more.open = free.some((entry) => example[entry[0]] !== undefined && !isActor(entry));
   container.replaceChildren(...must.map(([, inner]) => inner.node), ...(may.length > 0 ? [more] : []));
   return {
     value: () => collect(entries),

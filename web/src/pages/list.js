@@ -40,7 +40,7 @@ function iconOf(type) {
 /** An absolute http(s) address becomes a link; a path of the host application is told, as this page is not that host. */
 function place(url) {
   if (url === null) return "";
-  if (url.startsWith("/")) return element("span", { class: "path" }, url);
+  if (url.startsWith("/")) return element("span", { class: "path", title: url }, url);
   const { protocol, host, href } = new URL(url);
   if (protocol !== "https:" && protocol !== "http:") return "";
   return element("a", { href, target: "_blank", rel: "noopener noreferrer" }, host);

@@ -148,7 +148,7 @@ function choose(people) {
   for (const tenant of new Set(people.map((person) => person.tenant))) {
     const group = element("optgroup", { label: tenant });
     group.append(...people.filter((person) => person.tenant === tenant)
-      .map((person) => element("option", { value: hashOf(person) }, `${person.name} · ${person.about}`)));
+      .map((person) => element("option", { value: hashOf(person) }, `${person.name}, ${person.about} · ${tenant}`)));
     select.append(group);
   }
   const byHash = new Map(people.map((person) => [hashOf(person), person]));
@@ -162,7 +162,7 @@ function choose(people) {
 async function start() {
   const [people, catalog] = await Promise.all([demo.people(), demo.catalog()]);
   composer.load(people.people, catalog);
-  for (const id of ["bell"]) at(id).disabled = false;
+  at("bell").disabled = false;
   await become(choose(people.people));
 }
 

@@ -1,0 +1,78 @@
+"""Chromium, driven by Playwright: a fixture of our own, as the loop of pytest-playwright clashes with asyncio's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.servers import ApiServer, Worker
+
+#: The names under which systems install it.
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+#: As root in a container there is no sandbox; there is no graphics card, and nothing may be fetched beside the page.
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+#: Two cores carry the servers, the browser and the tests.
+PATIENCE_MS = 20_000
+
+
+def _chromium() -> str:
+    named = os.environ.get("CARILLON_CHROMIUM")
+    found = named or next((path for name in NAMES if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.fail("The browser's tests need Chromium: install it (Debian: apt-get install chromium), or name it in "
+                    "CARILLON_CHROMIUM.")  # fmt: skip
+    return found
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """One browser for a module's tests. None of them may be async: Playwright's loop runs meanwhile."""
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_context(chromium: Browser, api_server: ApiServer) -> Iterator[Callable[..., BrowserContext]]:
+    """Make browsers' profiles, one for each person; after the test every page must have been free of errors.
+
+    An error of a script, or a violation of the page's policy, fails the test even if nothing else shows it.
+    """
+    made: list[BrowserContext] = []
+    errors: list[str] = []
+
+    def make(**options: object) -> BrowserContext:
+        context = chromium.new_context(base_url=api_server.url, **options)  # type: ignore[arg-type]
+        context.set_default_timeout(PATIENCE_MS)
+        context.on("weberror", lambda error: errors.append(str(error.error)))
+        context.on("console", lambda message: errors.append(message.text) if _is_violation(message.text) else None)
+        made.append(context)
+        return context
+
+    yield make
+    for context in made:
+        context.close()
+    assert errors == []
+
+
+def _is_violation(text: str) -> bool:
+    return "Content Security Policy" in text or "TrustedHTML" in text or "Uncaught" in text
+
+
+@pytest.fixture
+def open_page(new_context: Callable[..., BrowserContext], worker: Worker) -> Callable[..., Page]:
+    """Open the page as one of the demo people, live: `open_page("uni-berlin", "ada")`, `context=` for a second tab."""
+
+    def opened(tenant: str, person: str, context: BrowserContext | None = None) -> Page:
+        page = (context or new_context()).new_page()
+        page.goto(f"/#{tenant}/{person}")
+        expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+        return page
+
+    return opened

@@ -1,0 +1,177 @@
+"""The demonstration page in a real browser, against the real server and worker."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import httpx
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.servers import ApiServer
+
+OpenPage = Callable[..., Page]
+HOSTILE = '<img src=x onerror="window.broken = true"><script>window.broken = true</script>'
+
+
+def send(page: Page, event_type: str, **fields: str) -> None:
+    """Send an event through the form, and return when the page has told that it is done."""
+    page.get_by_label("Event type").select_option(event_type)
+    for label, value in fields.items():
+        page.get_by_label(label.replace("_", " "), exact=True).fill(value)
+    page.get_by_role("button", name="Send event").click()
+    expect(page.locator("#answer")).to_contain_text("Done")
+
+
+def titles(page: Page) -> list[str]:
+    return [title.removeprefix("Unread. ") for title in page.locator("#notifications h3").all_text_contents()]
+
+
+def badge(page: Page, count: int) -> None:
+    """Wait until the bell shows `count`, in its badge and in its name; none at all where nothing is unread."""
+    expect(page.locator("#bell")).to_have_attribute("aria-label", f"Notifications, {count} unread")
+    if count:
+        expect(page.locator("#badge")).to_have_text(str(count))
+    else:
+        expect(page.locator("#badge")).to_be_hidden()
+
+
+def test_an_event_sent_from_the_form_changes_bell_and_list_without_a_reload(open_page: OpenPage) -> None:
+    page = open_page("uni-berlin", "ada")
+    badge(page, 0)
+    expect(page.get_by_text("All quiet.")).to_be_visible()
+    page.evaluate("window.notReloaded = true")
+    send(page, "certificate.issued", Badge_title="Compilers")
+    badge(page, 1)
+    send(page, "achievement.awarded", Title="First in Class")
+    badge(page, 2)
+    assert titles(page) == ["Achievement Awarded", "Certificate Issued"]
+    first = page.locator("#notifications li").nth(1)
+    expect(first).to_contain_text(
+        'Your certificate "Compilers" has been issued and is pending blockchain confirmation.'
+    )
+    expect(page).to_have_title("(2) Carillon")
+    assert page.evaluate("window.notReloaded") is True
+
+
+def test_another_tab_of_the_same_person_follows_every_change(
+    open_page: OpenPage, new_context: Callable[..., BrowserContext]
+) -> None:
+    context = new_context()
+    here, there = open_page("uni-berlin", "ada", context), open_page("uni-berlin", "ada", context)
+    send(here, "certificate.issued")
+    send(here, "certificate.minted")
+    badge(there, 2)
+    assert titles(there) == titles(here) == ["Certificate Minted on Blockchain", "Certificate Issued"]
+    there.locator("#notifications li").nth(1).get_by_role("button", name="Mark read").click()
+    badge(here, 1)
+    expect(here.locator("#notifications li").nth(1)).not_to_have_class(re.compile("unread"))
+    here.locator("#notifications li").nth(1).get_by_role("button", name="Mark unread").click()
+    badge(there, 2)
+    there.get_by_role("button", name="Mark all read").click()
+    badge(here, 0)
+    expect(here.locator("#notifications li.unread")).to_have_count(0)
+    here.locator("#notifications li").nth(0).get_by_role("button", name="Delete").click()
+    expect(there.locator("#notifications li")).to_have_count(1)
+    assert titles(there) == ["Certificate Issued"]
+    there.get_by_role("button", name="Delete read").click()
+    expect(here.get_by_text("All quiet.")).to_be_visible()
+
+
+def test_opening_the_bell_marks_everything_as_seen_and_leaves_it_unread(open_page: OpenPage) -> None:
+    page = open_page("uni-berlin", "ada")
+    send(page, "certificate.issued")
+    expect(page.locator("#bell")).to_have_class(re.compile("new"))
+    page.locator("#bell").click()
+    expect(page.locator("#bell")).not_to_have_class(re.compile("new"))
+    badge(page, 1)
+
+
+def test_each_person_sees_their_own_inbox_alone(open_page: OpenPage) -> None:
+    page = open_page("uni-berlin", "ada")
+    send(page, "certificate.issued")
+    badge(page, 1)
+    page.get_by_label("You are").select_option("#uni-berlin/grace")
+    badge(page, 1)
+    assert titles(page) == ["Certificate Issued to a Student"]
+    page.get_by_label("You are").select_option("#uni-berlin/mira")
+    badge(page, 0)
+    assert titles(page) == []
+
+
+def test_hostile_text_stays_text(open_page: OpenPage) -> None:
+    page = open_page("uni-berlin", "ada")
+    send(page, "system.announcement", Title=HOSTILE, Message=HOSTILE)
+    badge(page, 1)
+    item = page.locator("#notifications li")
+    assert titles(page) == [HOSTILE]
+    expect(item.locator("p")).to_have_text(HOSTILE)
+    assert item.locator("img, script").count() == 0
+    assert page.evaluate("window.broken") is None
+
+
+def test_a_refused_event_marks_the_fields_that_are_wrong(open_page: OpenPage) -> None:
+    page = open_page("uni-berlin", "ada")
+    page.get_by_label("Event type").select_option("batch_job.completed")
+    page.get_by_label("Job name").fill("")
+    page.get_by_label("Total").fill("-1")
+    page.get_by_role("button", name="Send event").click()
+    expect(page.locator("[aria-invalid=true]")).to_have_count(2)
+    expect(page.get_by_label("Job name")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Total")).to_have_accessible_description("must be at least 0")
+    page.get_by_label("Job name").fill("Import")
+    page.get_by_label("Total").fill("2")
+    page.get_by_role("button", name="Send event").click()
+    expect(page.locator("#answer")).to_contain_text("Done")
+    expect(page.locator("[aria-invalid=true]")).to_have_count(0)
+
+
+@pytest.mark.parametrize("person", [("uni-berlin", "ada"), ("platform", "sam")])
+def test_every_type_of_the_catalog_can_be_sent_as_its_form_is_prefilled(
+    open_page: OpenPage, person: tuple[str, str]
+) -> None:
+    page = open_page(*person)
+    kinds = page.locator("#type option").evaluate_all("options => options.map((option) => option.value)")
+    assert len(kinds) == len(set(kinds)) > 40
+    for kind in kinds:
+        page.get_by_label("Event type").select_option(kind)
+        with page.expect_response("**/api/demo/events") as answer:
+            page.get_by_role("button", name="Send event").click()
+        assert (kind, answer.value.status) == (kind, 202)
+        expect(page.get_by_role("button", name="Send event")).to_be_enabled()
+
+
+def test_after_a_restart_of_the_server_the_page_goes_on_where_it_was(
+    open_page: OpenPage, api_server: ApiServer
+) -> None:
+    page = open_page("uni-berlin", "ada")
+    send(page, "certificate.issued")
+    badge(page, 1)
+    api_server.stop()
+    expect(page.locator("#connection")).to_have_attribute("data-state", "offline")
+    api_server.start()
+    event = {
+        "type": "achievement.awarded",
+        "tenant": "uni-berlin",
+        "data": {"student_id": "ada", "achievement_id": "a-1", "title": "Patience"},
+    }
+    assert httpx.post(f"{api_server.url}/api/demo/events", json=event).status_code == 202
+    expect(page.locator("#connection")).to_have_attribute("data-state", "live", timeout=40_000)
+    badge(page, 2)
+    assert titles(page) == ["Achievement Awarded", "Certificate Issued"]
+
+
+def test_a_long_inbox_is_shown_page_by_page(open_page: OpenPage, api_server: ApiServer) -> None:
+    page = open_page("uni-berlin", "ada")
+    for number in range(25):
+        data = {"student_id": "ada", "certificate_id": f"c-{number}", "badge_title": f"Badge {number}"}
+        event = {"type": "certificate.minted", "tenant": "uni-berlin", "data": data}
+        assert httpx.post(f"{api_server.url}/api/demo/events", json=event).status_code == 202
+    badge(page, 25)
+    page.reload()
+    expect(page.locator("#notifications li")).to_have_count(20)
+    page.get_by_role("button", name="Load more").click()
+    expect(page.locator("#notifications li")).to_have_count(25)
+    expect(page.get_by_role("button", name="Load more")).to_be_hidden()
+    assert titles(page) == ["Certificate Minted on Blockchain"] * 25
