@@ -12,6 +12,7 @@ import gc
 import random
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,8 @@ from shared.wake import CHUNK_SHARDS, CONTROL_CHANNEL, chunk_channel
 
 #: A command to Redis that takes longer counts as failed: opening a stream does not wait for it.
 REDIS_TIMEOUT_S = 1.0
+#: A process takes streams at the latest this long after its start, even when Redis cannot be heard yet.
+START_WAIT_S = 2.0
 #: A refused client comes back after this: a killed process's streams are forgotten by then.
 REFUSED_RETRY_S = 10
 #: Looks at all streams in one heartbeat interval: a stream is silent for at most one interval, and not told needlessly.
@@ -105,13 +108,16 @@ class Hub:
         self._chunk_channels = {chunk_channel(shard).encode() for shard in range(CHUNK_SHARDS)}
 
     async def start(self) -> None:
-        """Begin to listen and to reconcile; returns at once, whether Redis and PostgreSQL are there or not."""
+        """Begin to listen and to reconcile; waits for Redis for a moment, and goes on without it."""
         for channel in (*self._chunk_channels, CONTROL_CHANNEL.encode(), self.presence.channel):
             self.subscriber.want(channel)
         self.subscriber.start()
         self.presence.start(self.subscriber, lambda: [self._place(stream) for stream in self._streams])
         self.reconciler.start(lambda: list(self._inboxes.values()))
         self._spawn(self._heartbeats())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_WAIT_S):
+                await self.subscriber.is_up.wait()
 
     async def drain(self) -> None:
         """Refuse new streams and end all open ones with `goodbye`; afterwards none is left. Takes at most `DRAIN_S`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, FastAPI, Request
@@ -44,8 +44,7 @@ def _parameters(scope: Scope) -> dict[str, str]:
     query: bytes = scope["query_string"]
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     if any(name in _SECRET for name, _ in pairs):
-        kept = [part for part in query.split(b"&") if part.partition(b"=")[0].decode("latin-1") not in _SECRET]
-        scope["query_string"] = b"&".join(kept)
+        scope["query_string"] = urlencode([pair for pair in pairs if pair[0] not in _SECRET]).encode()
     return dict(pairs)
 
 
@@ -105,10 +104,10 @@ class StreamEndpoint:
     """The stream. Everything that can be refused is refused before the response starts, as a problem."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = _parameters(scope)
         if scope["method"] != "GET":
             raise HTTPException(405, headers={"Allow": "GET"})
         hub: Hub = scope["app"].state.hub
-        asked = _parameters(scope)
         who = await _who(scope, asked, hub)
         wish = _wish(scope, asked)
         stream = hub.admit(who, wish.client, send, _transport(receive))

@@ -119,6 +119,8 @@ class RedisSubscriber:
         self._connecting: _Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        #: Set while `up`.
+        self.is_up = asyncio.Event()
         #: The monotonic time of the last bytes that came.
         self.heard_at = 0.0
         self.reconnects = 0
@@ -243,6 +245,7 @@ class RedisSubscriber:
             if connection is not None:
                 connection.abort()
         self._connection = self._connecting = None
+        self.is_up.clear()
         self._confirmed.clear()
         waiting, self._waiting = self._waiting, {}
         for future in (future for futures in waiting.values() for future in futures):
@@ -261,6 +264,7 @@ class RedisSubscriber:
         for channel in self._wanted - self._confirmed:
             self._ask_soon(channel)
         self.reconnects += 1
+        self.is_up.set()
         self._on_up()
         return connection
 

@@ -1,4 +1,4 @@
-"""A client of the stream for the tests: a plain socket, so that it can stop reading, be cut anywhere, and see every byte."""
+"""A client of the stream for the tests: a plain socket, so that it can stop reading and sees every byte."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Listener:
         self._writer: asyncio.StreamWriter | None = None
 
     async def __aenter__(self) -> Listener:
-        return await self.open()
+        return self if self.status else await self.open()
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
@@ -131,8 +131,9 @@ class Listener:
 
         async def satisfied() -> list[Frame]:
             frames = self.told()
+            assert frames, self.body
             assert predicate(frames), [(frame.event, frame.id, frame.kind) for frame in frames][-30:]
-            return frames or [Frame("", {}, None, None)]
+            return frames
 
         return await eventually_async(satisfied, within)
 

@@ -1,4 +1,4 @@
-"""Makes changes of inboxes as a worker does (lock, number, insert, commit, publish), one at a time, or loses the publish."""
+"""Makes changes of inboxes as a worker does: lock, number, insert, commit, publish (or lose that)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._database.close()
         self._redis.close()
 
@@ -45,7 +47,7 @@ class Writer:
     def create(self, recipient: str, title: str = "Hello", *, lose: bool = False) -> bytes:
         """Create one notification."""
         with self._database.transaction():
-            key, cursor, counters, personal, rest = self._insert(recipient, title)
+            _, cursor, counters, personal, rest = self._insert(recipient, title)
         frame = created(cursor, personal, dumps(TENANT), counters, rest)
         return self._publish(recipient, frame, lose)
 
@@ -65,9 +67,10 @@ class Writer:
         """Mark an unread notification as read."""
         now = datetime.now(UTC)
         with self._database.transaction():
-            key, cursor, counters = self._advance(recipient, unread=-1, unseen=-1)
+            _, cursor, counters = self._advance(recipient, unread=-1, unseen=-1)
             self._database.execute(
-                "UPDATE notifications SET read_at = %s, seen_at = %s, seq = %s WHERE id = %s", [now, now, cursor.seq, id]
+                "UPDATE notifications SET read_at = %s, seen_at = %s, seq = %s WHERE id = %s",
+                [now, now, cursor.seq, id],
             )
         told = {"notificationId": id, "readAt": now, "seenAt": now, "archivedAt": None}
         return self._publish(recipient, live(Change.READ, cursor, counters, **told), lose)
@@ -75,7 +78,7 @@ class Writer:
     def delete(self, recipient: str, id: str, *, lose: bool = False) -> bytes:
         """Delete an unread notification."""
         with self._database.transaction():
-            key, cursor, counters = self._advance(recipient, unread=-1, unseen=-1, total=-1)
+            _, cursor, counters = self._advance(recipient, unread=-1, unseen=-1, total=-1)
             self._database.execute(
                 "UPDATE notifications SET deleted_at = now(), seq = %s WHERE id = %s", [cursor.seq, id]
             )
