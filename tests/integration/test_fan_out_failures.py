@@ -1,0 +1,181 @@
+"""Events that cannot be fanned out: they fail, with the reason, and block nobody."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import psycopg
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from shared.catalog import targets as catalog_targets
+from tests import directory
+from tests.directory import Row
+from workers.fan_out import fan_out_pending, isolate_pending, run_alone
+from workers.patience import patience
+from workers.sweep import sweep
+
+ISSUED = {"student_id": "ada", "certificate_id": "c1", "badge_title": "Rust"}
+POISON = {**ISSUED, "badge_title": "poison"}
+
+
+@pytest.fixture
+def db(configured: dict[str, str]) -> Iterator[psycopg.Connection[Row]]:
+    with directory.connect(configured["CARILLON_DATABASE_URL"]) as connection:
+        directory.add_recipients(connection, "acme", ["ada"])
+        yield connection
+
+
+@pytest.fixture
+def poison() -> Iterator[None]:
+    """Make a bug of ours: whatever has the title "poison" raises where its audience is looked up."""
+
+    def broken(event_type: object, tenant: str, data: dict[str, object]) -> object:
+        if data["badge_title"] == "poison":
+            raise RuntimeError("a bug")
+        return catalog_targets(event_type, tenant, data)  # type: ignore[arg-type]
+
+    with patch("workers.prepare.targets", broken):
+        yield
+
+
+def states(db: psycopg.Connection[Row]) -> list[tuple[str, int]]:
+    rows = db.execute("SELECT state, attempts FROM events ORDER BY key").fetchall()
+    return [(row["state"], row["attempts"]) for row in rows]
+
+
+def make_due(db: psycopg.Connection[Row]) -> None:
+    """Let the wait of every suspect be over."""
+    db.execute("UPDATE events SET tried_at = tried_at - interval '2 min' WHERE tried_at IS NOT NULL")
+
+
+@pytest.mark.usefixtures("poison")
+def test_a_batch_that_fails_is_split_at_once_and_only_the_one_at_fault_waits(db: psycopg.Connection[Row]) -> None:
+    for data in (ISSUED, POISON, ISSUED):
+        directory.add_event(db, "certificate.issued", data)
+    fan_out_pending()
+    assert states(db) == [("done", 1), ("accepted", 1), ("done", 1)]
+    directory.assert_numbered_without_gaps(db)
+
+
+@pytest.mark.usefixtures("poison")
+def test_an_event_that_waits_alone_does_not_come_back_into_batches(db: psycopg.Connection[Row]) -> None:
+    directory.add_event(db, "certificate.issued", POISON)
+    fan_out_pending()
+    directory.add_event(db, "certificate.issued", ISSUED)
+    fan_out_pending()
+    assert states(db) == [("accepted", 1), ("done", 0)]
+
+
+@pytest.mark.usefixtures("poison")
+def test_after_five_attempts_an_event_is_failed_and_says_why(db: psycopg.Connection[Row]) -> None:
+    event = directory.add_event(db, "certificate.issued", POISON)
+    fan_out_pending()
+    for _ in range(4):
+        make_due(db)
+        run_alone(event)
+    row = directory.event(db, event)
+    assert (row["state"], row["attempts"], row["error"]) == (
+        "failed",
+        5,
+        "Its fan-out failed 5 times, at last with RuntimeError.",
+    )
+    assert row["finished_at"] is not None
+
+
+def test_a_text_that_cannot_be_made_fails_its_event_at_once_and_alone(db: psycopg.Connection[Row]) -> None:
+    good = directory.add_event(db, "certificate.issued", ISSUED)
+    bad = directory.add_event(
+        db,
+        "system.announcement",
+        {"title": "x", "message": "x", "action_url": "javascript:alert(1)", "audience": {"everyone": True}},
+    )
+    fan_out_pending()
+    row = directory.event(db, bad)
+    assert (directory.event(db, good)["state"], row["state"], row["attempts"]) == ("done", "failed", 0)
+    assert row["error"].startswith("The action URL must be a path")
+
+
+def test_a_killed_workers_attempts_count_and_the_last_one_fails_the_event(db: psycopg.Connection[Row]) -> None:
+    """Pins that an attempt is counted by a commit of its own: a counter in the killed transaction rolls back."""
+    event = directory.add_event(db, "certificate.issued", ISSUED)
+    isolate_nothing_but_mark(db)
+    for attempt in range(1, 6):
+        make_due(db)
+        with patch("workers.fan_out._deliver_one", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+            run_alone(event)
+        assert states(db) == [("accepted", attempt)]
+    make_due(db)
+    sweep()
+    row = directory.event(db, event)
+    assert (row["state"], row["attempts"], row["error"]) == (
+        "failed",
+        5,
+        "Its fan-out ended with its worker process 5 times.",
+    )
+
+
+def isolate_nothing_but_mark(db: psycopg.Connection[Row]) -> None:
+    """Make suspects of all pending events, and try none."""
+    isolate_pending(time.monotonic() - 1)
+    assert db.execute("SELECT count(*) AS many FROM events WHERE tried_at IS NULL").fetchone() == {"many": 0}
+
+
+def test_a_redelivered_wake_up_tries_what_the_dead_worker_may_have_held_one_by_one(
+    db: psycopg.Connection[Row],
+) -> None:
+    for _ in range(3):
+        directory.add_event(db, "certificate.issued", ISSUED)
+    isolate_pending(time.monotonic() + 10)
+    assert states(db) == [("done", 1)] * 3
+    directory.assert_numbered_without_gaps(db)
+
+
+def test_a_suspect_whose_work_was_committed_after_all_is_not_told_twice(db: psycopg.Connection[Row]) -> None:
+    """Pins the second net of I2: an event that is done again, as after a restored state, finds its notification."""
+    event = directory.add_event(db, "certificate.issued", ISSUED)
+    fan_out_pending()
+    db.execute("UPDATE events SET state = 'accepted', tried_at = clock_timestamp() WHERE key = %s", (event,))
+    run_alone(event)
+    row = directory.event(db, event)
+    assert (row["state"], row["recipients"], row["notifications"]) == ("done", 1, 1)
+    directory.assert_numbered_without_gaps(db)
+
+
+def test_a_second_net_conflict_in_a_batch_harms_only_its_own_event(db: psycopg.Connection[Row]) -> None:
+    first = directory.add_event(db, "certificate.issued", ISSUED)
+    fan_out_pending()
+    db.execute("UPDATE events SET state = 'accepted' WHERE key = %s", (first,))
+    directory.add_event(db, "certificate.issued", ISSUED)
+    fan_out_pending()
+    assert states(db) == [("done", 1), ("done", 1)]
+    directory.assert_numbered_without_gaps(db)
+
+
+def test_an_inbox_that_somebody_holds_costs_no_attempt_and_delays_nobody_else(db: psycopg.Connection[Row]) -> None:
+    """Pins that a lock's timeout is not the event's fault: it waits as a suspect, and its attempt is taken back."""
+    keys = directory.add_recipients(db, "acme", ["bob"])
+    held = directory.add_event(db, "certificate.issued", ISSUED)
+    free = directory.add_event(db, "certificate.issued", {**ISSUED, "student_id": "bob"})
+    with directory.connect(db.info.dsn + f" password={db.info.password}") as other, other.transaction():
+        other.execute("SELECT 1 FROM inboxes WHERE recipient = 'ada' FOR UPDATE")
+        fan_out_pending()
+        assert states(db) == [("accepted", 0), ("done", 1)]
+    assert len(directory.notifications(db, keys["bob"])) == 1
+    make_due(db)
+    run_alone(held)
+    assert directory.event(db, held)["state"] == "done"
+    assert directory.event(db, free)["state"] == "done"
+
+
+def test_a_database_that_is_away_burns_no_attempt(db: psycopg.Connection[Row]) -> None:
+    directory.add_event(db, "certificate.issued", ISSUED)
+    away = OperationalError("SELECT 1", {}, psycopg.OperationalError("the connection is lost"))
+    with patch("workers.fan_out.deliver", side_effect=away), patience("test"):
+        fan_out_pending()
+    row = db.execute("SELECT state, attempts, tried_at FROM events").fetchone()
+    assert row == {"state": "accepted", "attempts": 0, "tried_at": None}
+    fan_out_pending()
+    assert states(db) == [("done", 0)]
