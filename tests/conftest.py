@@ -20,7 +20,8 @@ from psycopg import sql
 from shared import db
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from shared.settings import settings
-from tests.servers import ApiServer, Beat, Worker
+from tests.servers import ApiServer, Beat, Child, Worker
+from tests.zygote import Zygote
 
 # A time limit for an example fails on a busy machine; what speed has to be is shown by bench/.
 hypothesis.settings.register_profile("carillon", deadline=None)
@@ -163,8 +164,17 @@ def _forget_settings() -> None:
         cached.cache_clear()
 
 
+@pytest.fixture(scope="session")
+def zygote(servers_dir: Path) -> Iterator[Zygote]:
+    """What the run's API, worker and beat processes are forked from."""
+    Child.zygote = Zygote(servers_dir)
+    yield Child.zygote
+    Child.zygote.stop()
+    Child.zygote = None
+
+
 @pytest.fixture
-def new_api_server(settings_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., ApiServer]]:
+def new_api_server(zygote: Zygote, settings_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., ApiServer]]:
     """Start as many API processes as asked for, each with more settings: `…(CARILLON_HEARTBEAT_SECONDS="1")`."""
     with ExitStack() as stack:
 
@@ -184,7 +194,7 @@ def api_server(new_api_server: Callable[..., ApiServer]) -> ApiServer:
 
 
 @pytest.fixture
-def new_worker(settings_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+def new_worker(zygote: Zygote, settings_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     """Start as many Celery workers as asked for: `new_worker(queues="carillon.fan_out", concurrency=1)`."""
     with ExitStack() as stack:
 
@@ -206,7 +216,7 @@ def worker(new_worker: Callable[..., Worker]) -> Worker:
 
 
 @pytest.fixture
-def beat(settings_env: dict[str, str], tmp_path: Path) -> Iterator[Beat]:
+def beat(zygote: Zygote, settings_env: dict[str, str], tmp_path: Path) -> Iterator[Beat]:
     """A running Celery beat."""
     child = Beat(settings_env, tmp_path / "beat.log")
     child.start()

@@ -15,6 +15,7 @@ from shared.embedded import free_port
 from shared.settings import PROJECT_ROOT
 from shared.unprivileged import launched
 from tests.eventually import eventually
+from tests.zygote import Forked, Zygote
 
 #: Two cores carry everything: a start that takes 2 s alone may take this long beside others.
 START_SECONDS = 60.0
@@ -25,12 +26,14 @@ class Child:
     """One process in a group of its own, its output kept in a file. It dies with the test run, whatever happens."""
 
     start_seconds = START_SECONDS
+    #: Where there is one, Python modules are started by it.
+    zygote: Zygote | None = None
 
     def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
         self.arguments = arguments
         self.environment = environment
         self.log = log
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def pid(self) -> int:
@@ -45,6 +48,10 @@ class Child:
 
     def spawn(self) -> None:
         """Start without waiting."""
+        if self.zygote is not None and self.arguments[:2] == [sys.executable, "-m"]:
+            environment = {**base_environment(), **self.environment}
+            self.process = self.zygote.spawn(self.arguments[2:], environment, self.log)
+            return
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 launched(self.arguments, death_signal=signal.SIGKILL),
