@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import psycopg
 import pytest
+import redis
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from shared.embedded import EmbeddedPostgres, EmbeddedRedis
+from tests.conftest import TEMPLATE
 from tests.servers import ApiServer, Worker
 
 #: The names under which systems install it.
@@ -36,6 +43,51 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=_chromium(), args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def stack_env(
+    postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The environment of one server and one worker for all of a module's tests: starting them costs seconds."""
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as session:
+        session.execute(f"CREATE DATABASE browser TEMPLATE {TEMPLATE}")
+    with redis.Redis.from_url(shared_redis.url()) as client:
+        client.flushall()
+    yield {
+        "CARILLON_ENVIRONMENT": "development",
+        "CARILLON_DATA_DIR": str(tmp_path_factory.mktemp("data")),
+        "CARILLON_DATABASE_URL": postgres.url("browser"),
+        "CARILLON_REDIS_URL": shared_redis.url(0),
+        "CARILLON_BROKER_URL": shared_redis.url(1),
+        "CARILLON_JWT_SECRET": secrets.token_urlsafe(48),
+        "CARILLON_SECRET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+    }
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as session:
+        session.execute("DROP DATABASE browser WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def stack(stack_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """The running server, with a worker behind it."""
+    logs: Path = tmp_path_factory.mktemp("logs")
+    server, worker = ApiServer(stack_env, logs / "api.log"), Worker(stack_env, logs / "worker.log")
+    try:
+        server.start()
+        worker.start()
+        yield server
+    finally:
+        server.kill()
+        worker.kill()
+
+
+@pytest.fixture
+def api_server(stack: ApiServer, stack_env: dict[str, str]) -> ApiServer:
+    """The server, with every inbox empty. Their numbering goes on, as after a deletion."""
+    with psycopg.connect(stack_env["CARILLON_DATABASE_URL"], autocommit=True) as session:
+        session.execute("DELETE FROM notifications")
+        session.execute("UPDATE inboxes SET seq = seq + 1, floor_seq = seq + 1, unread = 0, unseen = 0, total = 0")
+    return stack
 
 
 @pytest.fixture
@@ -66,7 +118,7 @@ def _is_violation(text: str) -> bool:
 
 
 @pytest.fixture
-def open_page(new_context: Callable[..., BrowserContext], worker: Worker) -> Callable[..., Page]:
+def open_page(new_context: Callable[..., BrowserContext]) -> Callable[..., Page]:
     """Open the page as one of the demo people, live: `open_page("uni-berlin", "ada")`, `context=` for a second tab."""
 
     def opened(tenant: str, person: str, context: BrowserContext | None = None) -> Page:

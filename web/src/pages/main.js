@@ -35,6 +35,19 @@ function show() {
   document.title = inbox.unreadCount === 0 ? "Carillon" : `(${inbox.unreadCount}) Carillon`;
 }
 
+/** Nothing of one person stays when another one comes. */
+function blank() {
+  view.clear();
+  trouble("");
+  at("notifications").setAttribute("aria-busy", "true");
+  at("bell").setAttribute("aria-label", "Notifications");
+  at("bell").classList.remove("new");
+  at("summary").textContent = "\u00a0";
+  document.title = "Carillon";
+  for (const id of ["badge", "empty", "more"]) at(id).hidden = true;
+  for (const id of ["read-all", "delete-read"]) at(id).disabled = true;
+}
+
 function trouble(message) {
   at("trouble").textContent = message;
   at("trouble").hidden = message === "";
@@ -133,7 +146,7 @@ async function become(person) {
   current = mine;
   history.replaceState(null, "", hashOf(person));
   at("second").href = hashOf(person);
-  view.clear();
+  blank();
   composer.choose(person);
   await attempt(() => firstPage(mine));
   if (mine !== current || mine.inbox.cursor === null) return;
