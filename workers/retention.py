@@ -73,23 +73,23 @@ class _Capping:
         with db.transaction() as connection:
             given = {"cap": cap, "after": self._after, "limit": BATCH}
             found = connection.execute(deletions.over_cap(), given).all()
-            keys = _within_batch([(row.key, min(row.excess, CAPPED_AT_ONCE)) for row in found])
+            keys = _within_batch({row.key: min(row.excess, CAPPED_AT_ONCE) for row in found})
             if not keys:
                 return False
             lock(connection, keys)
             due = {"keys": keys, "cap": cap, "most": CAPPED_AT_ONCE}
             messages = delete(connection, deletions.cap_these(), due, DeletedReason.CAPPED)
         publish(messages)
-        # An inbox far over its cap is taken up again by the next run, like one that grew meanwhile.
-        self._after = keys[-1]
+        far_over = [row.key for row in found[: len(keys)] if row.excess > CAPPED_AT_ONCE]
+        self._after = far_over[0] - 1 if far_over else keys[-1]
         return True
 
 
-def _within_batch(found: list[tuple[int, int]]) -> list[int]:
+def _within_batch(found: dict[int, int]) -> list[int]:
     """Return the first keys whose rows together are within a batch, at least one."""
     keys: list[int] = []
     rows = 0
-    for key, excess in found:
+    for key, excess in found.items():
         rows += excess
         if keys and rows > BATCH:
             break

@@ -1,0 +1,187 @@
+"""The cap, expiry, tombstones and old events, run in this process on a real database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import orjson
+import psycopg
+import pytest
+import redis
+
+from shared.frames import channel_of
+from tests import directory
+from tests.directory import Row
+from workers.fan_out import fan_out_pending
+from workers.retention import cap, expire, forget, purge
+
+CAP = 5
+ISSUED = {"student_id": "ada", "certificate_id": "c1", "badge_title": "Rust"}
+COMPLETED = {"job_id": "j1", "job_name": "Import", "total": 3, "succeeded": 3}
+
+
+@pytest.fixture
+def settings_env(settings_env: dict[str, str]) -> dict[str, str]:
+    return {**settings_env, "CARILLON_INBOX_CAP": str(CAP)}
+
+
+@pytest.fixture
+def db(configured: dict[str, str]) -> Iterator[psycopg.Connection[Row]]:
+    with directory.connect(configured["CARILLON_DATABASE_URL"]) as connection:
+        yield connection
+
+
+@pytest.fixture
+def ada(db: psycopg.Connection[Row]) -> int:
+    return directory.add_recipients(db, "acme", ["ada"])["ada"]
+
+
+def fill(db: psycopg.Connection[Row], many: int) -> None:
+    for _ in range(many):
+        directory.add_event(db, "certificate.issued", ISSUED)
+    fan_out_pending()
+
+
+def shown(db: psycopg.Connection[Row], key: int) -> list[int]:
+    return [row["ordinal"] for row in directory.notifications(db, key) if row["deleted_at"] is None]
+
+
+def counters(db: psycopg.Connection[Row], key: int) -> tuple[int, ...]:
+    row = directory.inbox(db, key)
+    return row["seq"], row["created"], row["unread"], row["unseen"], row["total"]
+
+
+def test_the_last_created_are_kept_and_what_one_run_takes_is_one_change(
+    db: psycopg.Connection[Row], ada: int, configured: dict[str, str]
+) -> None:
+    fill(db, 8)
+    with redis.Redis.from_url(configured["CARILLON_REDIS_URL"]) as client, client.pubsub() as heard:
+        heard.subscribe(channel_of("acme", "ada"))
+        assert heard.get_message(timeout=5)
+        assert cap()
+        message = heard.get_message(timeout=5)
+    assert message is not None
+    told = orjson.loads(message["data"].split(b"data: ")[1])
+    gone = [str(row["id"]) for row in directory.notifications(db, ada)[:3]]
+    assert message["data"].startswith(b"id: 1-9\n")
+    assert (told["prev"], told["reason"], told["notificationIds"], told["unreadCount"]) == (
+        8,
+        "capped",
+        sorted(gone),
+        5,
+    )
+    assert shown(db, ada) == [4, 5, 6, 7, 8]
+    assert counters(db, ada) == (9, 8, 5, 5, 5)
+
+
+def test_deleted_ones_count_towards_the_cap(db: psycopg.Connection[Row], ada: int) -> None:
+    fill(db, 7)
+    db.execute("UPDATE notifications SET deleted_at = now(), seq = 8 WHERE ordinal = 7")
+    db.execute("UPDATE inboxes SET seq = 8, unread = 6, unseen = 6, total = 6")
+    assert cap()
+    assert shown(db, ada) == [3, 4, 5, 6]
+    assert counters(db, ada) == (9, 7, 4, 4, 4)
+
+
+def test_a_surplus_that_its_owner_deleted_is_no_change(db: psycopg.Connection[Row], ada: int) -> None:
+    fill(db, 6)
+    db.execute("UPDATE notifications SET deleted_at = now(), seq = 7 WHERE ordinal = 1")
+    db.execute("UPDATE inboxes SET seq = 7, unread = 5, unseen = 5, total = 5")
+    assert cap()
+    assert counters(db, ada) == (7, 6, 5, 5, 5)
+    assert directory.inbox(db, ada)["capped"] == 1
+
+
+def test_an_inbox_within_its_cap_is_left_alone_also_the_second_time(db: psycopg.Connection[Row], ada: int) -> None:
+    fill(db, 6)
+    for _ in range(2):
+        assert cap()
+    assert counters(db, ada) == (7, 6, 5, 5, 5)
+
+
+def test_many_inboxes_are_capped_each_with_one_change(db: psycopg.Connection[Row]) -> None:
+    keys = directory.add_recipients(db, "acme", [f"p{number}" for number in range(40)])
+    for _ in range(CAP + 1):
+        call = {"title": "t", "message": "m", "audience": {"everyone": True}}
+        directory.add_event(db, "system.announcement", call)
+    fan_out_pending()
+    assert cap()
+    assert {counters(db, key) for key in keys.values()} == {(7, 6, 5, 5, 5)}
+
+
+def test_what_has_expired_goes_and_what_lasts_stays(db: psycopg.Connection[Row]) -> None:
+    dean = directory.add_recipients(db, "acme", ["dean"], roles=["university_admin"])["dean"]
+    directory.add_event(db, "batch_job.completed", COMPLETED)
+    directory.add_event(db, "batch_job.completed", COMPLETED)
+    directory.add_event(db, "certificate.issued", ISSUED)
+    fan_out_pending()
+    assert expire()
+    assert counters(db, dean) == (3, 3, 3, 3, 3)
+    db.execute("UPDATE notifications SET expires_at = now() - interval '1 s' WHERE ordinal <= 2 AND expires_at > now()")
+    assert expire()
+    assert shown(db, dean) == [3]
+    assert counters(db, dean) == (4, 3, 1, 1, 1)
+    assert {row["seq"] for row in directory.notifications(db, dean)[:2]} == {4}
+
+
+def test_tombstones_older_than_a_week_go_and_raise_the_floor(db: psycopg.Connection[Row], ada: int) -> None:
+    fill(db, 7)
+    cap()
+    db.execute("UPDATE notifications SET deleted_at = now() - interval '8 days' WHERE ordinal = 1")
+    assert purge()
+    assert [row["ordinal"] for row in directory.notifications(db, ada)] == [2, 3, 4, 5, 6, 7]
+    assert directory.inbox(db, ada)["floor_seq"] == 8
+    assert counters(db, ada) == (8, 7, 5, 5, 5)
+
+
+def test_a_tombstone_of_an_unfinished_event_is_kept_so_that_it_does_not_come_back(
+    db: psycopg.Connection[Row], ada: int
+) -> None:
+    fill(db, 6)
+    cap()
+    db.execute("UPDATE notifications SET deleted_at = now() - interval '8 days' WHERE ordinal = 1")
+    db.execute("UPDATE events SET state = 'fanning_out'")
+    assert purge()
+    assert len(directory.notifications(db, ada)) == 6
+    db.execute("UPDATE events SET state = 'done'")
+    assert purge()
+    assert len(directory.notifications(db, ada)) == 5
+
+
+def test_an_inbox_keeps_five_hundred_tombstones_at_most(db: psycopg.Connection[Row], ada: int) -> None:
+    fill(db, 510)
+    assert cap()
+    assert purge()
+    rows = directory.notifications(db, ada)
+    assert (len(rows), rows[0]["ordinal"], len(shown(db, ada))) == (500, 11, CAP)
+    assert directory.inbox(db, ada)["floor_seq"] == 511
+
+
+def test_finished_events_are_forgotten_when_no_inbox_shows_them_any_more(db: psycopg.Connection[Row], ada: int) -> None:
+    fill(db, 3)
+    old = "accepted_at = accepted_at - interval '31 days', finished_at = finished_at - interval '31 days'"
+    db.execute(f"UPDATE events SET {old} WHERE key <= 2".encode())
+    first, second, _third = directory.notifications(db, ada)
+    moved = db.execute("SELECT accepted_at FROM events WHERE key = 2").fetchone()
+    assert moved is not None
+    _place_at(db, second["id"], moved["accepted_at"])
+    assert forget()
+    assert [row["key"] for row in db.execute("SELECT key FROM events ORDER BY key").fetchall()] == [2, 3]
+    assert first["event_key"] == 1
+
+
+def _place_at(db: psycopg.Connection[Row], id: object, moment: object) -> None:
+    """Give a notification the id that its event's new time would have given it."""
+    db.execute(
+        "UPDATE notifications SET id = (lpad(to_hex(floor(extract(epoch FROM %s::timestamptz) * 1000)::bigint), 12, '0')"
+        " || substr(replace(id::text, '-', ''), 13))::uuid WHERE id = %s",
+        (moment, id),
+    )
+
+
+def test_pending_events_are_never_forgotten(db: psycopg.Connection[Row]) -> None:
+    directory.add_tenant(db, "acme")
+    directory.add_event(db, "certificate.issued", ISSUED)
+    db.execute("UPDATE events SET accepted_at = accepted_at - interval '90 days'")
+    assert forget()
+    assert db.execute("SELECT count(*) AS many FROM events").fetchone() == {"many": 1}
