@@ -7,38 +7,50 @@ the inbox's lock; its frame is published after the commit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from pydantic import BaseModel, ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth import Subscriber
+from api.body import problems, read_body, require_type
 from api.deps import CurrentSubscriber, FramePublisher
 from api.inbox_models import Changed, Changes, Counts, Deleted, MarkAll, MarkOne, NotificationAnswer, Page, ReadAll
+from api.problems import invalid
 from shared import db, inbox
 from shared.catalog import catalog
 from shared.cursor import Cursor, require_cursor
-from shared.errors import Conflict, FieldError, InvalidInput, NotFound, UnsupportedContentType
+from shared.errors import Conflict, FieldError, InvalidInput, NotFound
 from shared.frames import PRIORITIES, Change, DeletedReason, Row, deleted, dumps, live, notification_json
 from shared.settings import settings
+from shared.strict_json import loads
 
 #: The largest body here is one mark and one cursor.
 MAX_BODY_BYTES = 4 * 1024
+Body = TypeVar("Body", bound=BaseModel)
 #: An `after` spells the ordinal of the last row told: pages stay right while notifications arrive.
 AFTER_PREFIX = "o"
 
 
-def _json_only(request: Request) -> None:
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise UnsupportedContentType("Send the body as application/json.")
+router = APIRouter(prefix="/api/notifications", tags=["inbox"], responses=problems(401, 422, 503))
 
 
-router = APIRouter(
-    prefix="/api/notifications", tags=["inbox"], max_body_size=MAX_BODY_BYTES, dependencies=[Depends(_json_only)]
-)
+async def _read(request: Request, model: type[Body]) -> Body:
+    """Return the body as `model`, read strictly; raises what names the fault and its field."""
+    require_type(request, ("application/json",))
+    document = loads(await read_body(request, MAX_BODY_BYTES))
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise invalid(error.errors()) from None
+
+
+def _documented(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the OpenAPI description of a body that `_read` reads."""
+    return {"requestBody": {"content": {"application/json": {"schema": model.model_json_schema()}}}}
 
 
 def _answer(body: Mapping[str, Any]) -> Response:
@@ -96,6 +108,7 @@ async def read_page(
 @router.get("", response_model=Page)
 async def page(
     who: CurrentSubscriber,
+    *,
     first: Annotated[int | None, Query(ge=1)] = None,
     after: Annotated[str | None, Query(max_length=32)] = None,
     unread: bool | None = None,
@@ -174,7 +187,7 @@ def _id(value: str) -> UUID:
         raise _missing() from None
 
 
-@router.get("/{id}", response_model=NotificationAnswer)
+@router.get("/{id}", response_model=NotificationAnswer, responses=problems(404))
 async def one(who: CurrentSubscriber, id: str) -> Response:
     """One notification. Another recipient's is answered like one that does not exist."""
     parameters = {"tenant": who.tenant, "recipient": who.recipient, "id": _id(id)}
@@ -220,10 +233,15 @@ def _mark_frame(kind: Change, head: inbox.Head, row: Row) -> bytes:
     return live(kind, head.cursor, head.counters, **told)
 
 
-@router.patch("/{id}", response_model=NotificationAnswer)
-async def mark_one(who: CurrentSubscriber, publisher: FramePublisher, id: str, body: MarkOne) -> Response:
+@router.patch(
+    "/{id}",
+    response_model=NotificationAnswer,
+    openapi_extra=_documented(MarkOne),
+    responses=problems(400, 404, 409, 413, 415),
+)
+async def mark_one(who: CurrentSubscriber, publisher: FramePublisher, id: str, request: Request) -> Response:
     """Mark one notification; several marks are one change, and marks that are set already are none."""
-    frame = None
+    body, frame = await _read(request, MarkOne), None
     async with db.async_transaction(who.tenant) as connection:
         locked = await _lock(connection, who)
         parameters = {"tenant": who.tenant, "recipient": who.recipient, "id": _id(id)}
@@ -248,7 +266,7 @@ async def mark_one(who: CurrentSubscriber, publisher: FramePublisher, id: str, b
     return _answer({**notification_json(row), **head.as_json()})
 
 
-@router.delete("/{id}", response_model=Deleted)
+@router.delete("/{id}", response_model=Deleted, responses=problems(404))
 async def delete_one(who: CurrentSubscriber, publisher: FramePublisher, id: str) -> Response:
     """Delete one notification for good; again: 404."""
     wanted = _id(id)
@@ -313,19 +331,24 @@ async def _change_many(who: Subscriber, publisher: FramePublisher, kind: str, up
     return _answer({"changed": counted["touched"], **head.as_json()})
 
 
-@router.patch("", response_model=Changed)
-async def mark_all(who: CurrentSubscriber, publisher: FramePublisher, body: MarkAll) -> Response:
+@router.patch("", response_model=Changed, openapi_extra=_documented(MarkAll), responses=problems(400, 409, 413, 415))
+async def mark_all(who: CurrentSubscriber, publisher: FramePublisher, request: Request) -> Response:
     """Mark all that the inbox shows and that was created up to `upTo`."""
+    body = await _read(request, MarkAll)
     return await _change_many(who, publisher, "read" if body.read else "seen", body.upTo)
 
 
-@router.post("/read-all", response_model=Changed)
-async def read_all(who: CurrentSubscriber, publisher: FramePublisher, body: ReadAll | None = None) -> Response:
+@router.post(
+    "/read-all", response_model=Changed, openapi_extra=_documented(ReadAll), responses=problems(400, 409, 413, 415)
+)
+async def read_all(who: CurrentSubscriber, publisher: FramePublisher, request: Request) -> Response:
     """The same as `PATCH` with `{"read":true}`."""
-    return await _change_many(who, publisher, "read", body.upTo if body else None)
+    told = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    up_to = (await _read(request, ReadAll)).upTo if told else None
+    return await _change_many(who, publisher, "read", up_to)
 
 
-@router.delete("", response_model=Changed)
+@router.delete("", response_model=Changed, responses=problems(409))
 async def delete_read(
     who: CurrentSubscriber,
     publisher: FramePublisher,

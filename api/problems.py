@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -33,9 +34,13 @@ def _carillon(_request: Request, error: Exception) -> Response:
     return problem_response(error)
 
 
-def _field(location: tuple[Any, ...]) -> str:
-    """Return the field's path as the sender wrote it: without FastAPI's word for where it came from."""
-    return ".".join(str(part) for part in location[1:]) or str(location[0])
+def invalid(faults: Sequence[Any], skipped: int = 0) -> InvalidInput:
+    """Return pydantic's faults as ours; `skipped` parts at the front of a path are not the sender's words."""
+    return InvalidInput(errors=tuple(FieldError(_field(fault["loc"], skipped), fault["msg"]) for fault in faults))
+
+
+def _field(location: tuple[Any, ...], skipped: int) -> str:
+    return ".".join(str(part) for part in location[skipped:]) or "body"
 
 
 def _invalid(_request: Request, error: Exception) -> Response:
@@ -43,8 +48,8 @@ def _invalid(_request: Request, error: Exception) -> Response:
     faults = error.errors()
     if any(fault["type"] == "json_invalid" for fault in faults):
         return problem_response(MalformedBody("The body is not valid JSON."))
-    fields = tuple(FieldError(_field(fault["loc"]), fault["msg"]) for fault in faults)
-    return problem_response(InvalidInput(errors=fields))
+    # FastAPI puts the place ("query", "body") before the field.
+    return problem_response(invalid(faults, skipped=1))
 
 
 def _http(_request: Request, error: Exception) -> Response:
