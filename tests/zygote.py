@@ -1,8 +1,8 @@
-"""Starts the tests' processes by fork from one that has imported the product already: 0.2 s instead of 3 s of processor.
+"""Starts the tests' processes by fork from one that has imported the product already: 0.2 s of processor, not 3 s.
 
-The children are what `python -m uvicorn …` and `python -m celery …` would be: processes of their own, in sessions of their
-own, with their own environment, that read their settings themselves. `tests/integration/test_up.py` starts the product
-without this.
+The children are what `python -m uvicorn …` and `python -m celery …` would be: processes of their own, in sessions of
+their own, with their own environment, that read their settings themselves. `tests/integration/test_up.py` starts the
+product without this.
 
 The zygote itself is `python -m tests.zygote`: it reads requests (one JSON object a line) from its standard input and
 answers each with the child's pid; a child's exit code is written to the file that its request names.
@@ -142,7 +142,8 @@ def _reap(exit_files: dict[int, Path]) -> None:
 
 def serve() -> None:
     """Import the product, then fork on request until standard input ends."""
-    for name in ("uvicorn.protocols.http.httptools_impl", "uvloop", "celery.bin.celery", "celery.apps.worker", "api.app"):
+    heavy = ("uvicorn.protocols.http.httptools_impl", "uvloop", "celery.bin.celery", "celery.apps.worker", "api.app")
+    for name in heavy:
         importlib.import_module(name)
     for module in pkgutil.iter_modules(workers.__path__, "workers."):
         importlib.import_module(module.name)

@@ -1,4 +1,4 @@
-"""The inbox's calls over real HTTP: each mutation is one change with one frame, and list and badge agree in each answer."""
+"""The inbox over real HTTP: each mutation is one change with one frame; list and badge agree in every answer."""
 
 from __future__ import annotations
 
