@@ -173,7 +173,8 @@ def test_finished_events_are_forgotten_when_no_inbox_shows_them_any_more(db: psy
 def _place_at(db: psycopg.Connection[Row], id: object, moment: object) -> None:
     """Give a notification the id that its event's new time would have given it."""
     db.execute(
-        "UPDATE notifications SET id = (lpad(to_hex(floor(extract(epoch FROM %s::timestamptz) * 1000)::bigint), 12, '0')"
+        "UPDATE notifications"
+        " SET id = (lpad(to_hex(floor(extract(epoch FROM %s::timestamptz) * 1000)::bigint), 12, '0')"
         " || substr(replace(id::text, '-', ''), 13))::uuid WHERE id = %s",
         (moment, id),
     )
