@@ -1,0 +1,102 @@
+"""Redis, as broker and as the fast path, dies, comes back empty, or stands still: it costs time, no notification."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import psycopg
+import pytest
+import redis
+
+from shared.embedded import EmbeddedRedis
+from tests import directory
+from tests.directory import Row
+from tests.eventually import eventually
+from tests.servers import Beat, Worker
+
+EVENTS = 1_000
+PEOPLE = 20
+#: Small batches, so that there are many transactions to be interrupted between.
+BATCH = 5
+
+
+@pytest.fixture
+def settings_env(settings_env: dict[str, str], private_redis: EmbeddedRedis) -> dict[str, str]:
+    url = {"CARILLON_REDIS_URL": private_redis.url(0), "CARILLON_BROKER_URL": private_redis.url(1)}
+    return {**settings_env, **url, "CARILLON_CLAIM_BATCH": str(BATCH)}
+
+
+def count(db: psycopg.Connection[Row], what: str) -> int:
+    row = db.execute(f"SELECT count(*) AS many FROM {what}".encode()).fetchone()
+    assert row is not None
+    many: int = row["many"]
+    return many
+
+
+def post(db: psycopg.Connection[Row], many: int) -> None:
+    directory.add_recipients(db, "acme", [f"s{number}" for number in range(PEOPLE)])
+    with db.transaction():
+        for number in range(many):
+            data = {"student_id": f"s{number % PEOPLE}", "certificate_id": f"c{number}", "badge_title": "Rust"}
+            directory.add_event(db, "certificate.issued", data, id=str(number))
+
+
+def assert_everything_arrived_once(db: psycopg.Connection[Row]) -> None:
+    eventually(lambda: count(db, "events WHERE state = 'done'") == EVENTS, within=90)
+    assert count(db, "notifications") == EVENTS
+    directory.assert_numbered_without_gaps(db)
+
+
+@pytest.mark.usefixtures("beat")
+def test_a_redis_that_dies_and_comes_back_empty_loses_no_event(
+    settings_env: dict[str, str], new_worker: Callable[..., Worker], private_redis: EmbeddedRedis
+) -> None:
+    """Pins that the queue of record is PostgreSQL: every message was lost with the broker, and the sweeper goes on."""
+    new_worker()
+    with directory.connect(settings_env["CARILLON_DATABASE_URL"]) as db:
+        post(db, EVENTS)
+        eventually(lambda: count(db, "notifications") > EVENTS // 10, within=60)
+        with redis.Redis.from_url(private_redis.url()) as client:
+            client.flushall()
+        private_redis.kill()
+        assert count(db, "events WHERE state = 'accepted'") > 0
+        private_redis.start()
+        assert_everything_arrived_once(db)
+
+
+def test_events_accepted_while_redis_is_away_arrive_after_its_return(
+    settings_env: dict[str, str], new_worker: Callable[..., Worker], beat: Beat, private_redis: EmbeddedRedis
+) -> None:
+    """Pins that worker and beat outlive an outage of their broker: Celery gives up after 100 tries by default."""
+    worker = new_worker()
+    private_redis.kill()
+    with directory.connect(settings_env["CARILLON_DATABASE_URL"]) as db:
+        post(db, EVENTS)
+        eventually(lambda: "Connection to broker lost" in worker.output, within=30)
+        private_redis.start()
+        assert_everything_arrived_once(db)
+    assert worker.process is not None
+    assert beat.process is not None
+    assert (worker.process.poll(), beat.process.poll()) == (None, None)
+
+
+@pytest.mark.usefixtures("beat")
+def test_a_redis_that_stands_still_for_a_while_delays_events_and_loses_none(
+    settings_env: dict[str, str], new_worker: Callable[..., Worker], private_redis: EmbeddedRedis
+) -> None:
+    """Pins the time limits towards Redis: a stopped one answers nothing, and refuses nothing either."""
+    new_worker()
+    with directory.connect(settings_env["CARILLON_DATABASE_URL"]) as db:
+        post(db, EVENTS)
+        eventually(lambda: count(db, "notifications") > EVENTS // 10, within=60)
+        stopped = int(private_redis.pid_file.read_text())
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            before = count(db, "notifications")
+            # A batch under way is not held up for longer than its publishing may take.
+            eventually(lambda: count(db, "notifications") > before, within=30)
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        assert_everything_arrived_once(db)
