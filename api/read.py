@@ -140,6 +140,10 @@ class Batch(Generic[Question, Answer]):
         self.queries += 1
         try:
             answers = await self._fetch([question for question, _ in batch])
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
         except Exception as error:
             for _, future in batch:
                 if not future.done():

@@ -1,0 +1,69 @@
+"""Questions of many streams are answered by few queries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from api.read import Batch
+
+
+async def test_questions_asked_at_once_are_one_query_and_those_asked_meanwhile_the_next() -> None:
+    queries: list[list[int]] = []
+    gate = asyncio.Event()
+
+    async def fetch(questions: Sequence[int]) -> list[int]:
+        queries.append(list(questions))
+        await gate.wait()
+        return [10 * question for question in questions]
+
+    batch: Batch[int, int] = Batch(fetch, 3)
+    first = [batch.ask(number) for number in range(2)]
+    await asyncio.sleep(0)
+    second = [batch.ask(number) for number in range(2, 7)]
+    gate.set()
+    assert await asyncio.gather(*first, *second) == [0, 10, 20, 30, 40, 50, 60]
+    assert queries == [[0, 1], [2, 3, 4], [5, 6]]
+    assert batch.queries == 3
+
+
+async def test_a_failing_query_fails_its_own_questions_alone() -> None:
+    async def fetch(questions: Sequence[int]) -> list[int]:
+        if 0 in questions:
+            raise ConnectionError
+        return list(questions)
+
+    batch: Batch[int, int] = Batch(fetch, 1)
+    bad, good = batch.ask(0), batch.ask(1)
+    with pytest.raises(ConnectionError):
+        await bad
+    assert await good == 1
+
+
+async def test_questions_that_nobody_waits_for_any_more_are_not_asked() -> None:
+    asked: list[int] = []
+
+    async def fetch(questions: Sequence[int]) -> list[int]:
+        asked.extend(questions)
+        return list(questions)
+
+    batch: Batch[int, int] = Batch(fetch, 10)
+    gone, kept = batch.ask(1), batch.ask(2)
+    gone.cancel()
+    assert await kept == 2
+    assert asked == [2]
+
+
+async def test_stopping_cancels_whoever_waits() -> None:
+    async def fetch(_questions: Sequence[int]) -> list[int]:
+        await asyncio.Event().wait()
+        return []
+
+    batch: Batch[int, int] = Batch(fetch, 1)
+    answers = [batch.ask(1), batch.ask(2)]
+    await asyncio.sleep(0)
+    await batch.stop()
+    results = await asyncio.gather(*answers, return_exceptions=True)
+    assert [type(result) for result in results] == [asyncio.CancelledError] * 2
