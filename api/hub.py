@@ -13,7 +13,6 @@ import random
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -24,13 +23,14 @@ from starlette.types import Send
 
 from api.auth import Subscriber
 from api.order import State, Verdict
-from api.presence import Place, Presence
+from api.places import REFUSED_RETRY_S, Counts, Places
+from api.presence import Presence
 from api.read import Opening, Reader, Told, Wish
 from api.reconcile import Reconciler
 from api.sse import Goodbye, Inbox, Stream
 from api.subscriber import RedisSubscriber
 from shared.cursor import Cursor
-from shared.errors import TooManyRequests, Unavailable
+from shared.errors import Unavailable
 from shared.frames import Counters, FrameEvent, channel_of, created, cursor_of, encode
 from shared.logs import log
 from shared.settings import settings
@@ -40,8 +40,6 @@ from shared.wake import CHUNK_SHARDS, CONTROL_CHANNEL, chunk_channel
 REDIS_TIMEOUT_S = 1.0
 #: A process takes streams at the latest this long after its start, even when Redis cannot be heard yet.
 START_WAIT_S = 2.0
-#: A refused client comes back after this: a killed process's streams are forgotten by then.
-REFUSED_RETRY_S = 10
 #: Looks at all streams in one heartbeat interval: a stream is silent for at most one interval, and not told needlessly.
 TICKS_PER_HEARTBEAT = 4
 #: Streams that are written to before other work gets its turn (some 5 ms).
@@ -57,23 +55,6 @@ def tune_gc() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened since the start, for the metrics."""
-
-    opened: int = 0
-    delivered: int = 0
-    late: int = 0
-    held: int = 0
-    untold: int = 0
-    unreadable: int = 0
-    resets: int = 0
-    slow: int = 0
-    refused: int = 0
-    replaced: int = 0
-    control_errors: int = 0
 
 
 class Hub:
@@ -105,6 +86,7 @@ class Hub:
         self.reconciler = Reconciler(self, self.reader.changes, chosen.reconcile_seconds)
         keep = chosen.stream_max_age_seconds + 60
         self.presence = Presence(self.redis, secrets.token_hex(8), keep)
+        self.places = Places(self.presence, chosen.streams_per_recipient, self.counts)
         self._chunk_channels = {chunk_channel(shard).encode() for shard in range(CHUNK_SHARDS)}
 
     async def start(self) -> None:
@@ -112,7 +94,7 @@ class Hub:
         for channel in (*self._chunk_channels, CONTROL_CHANNEL.encode(), self.presence.channel):
             self.subscriber.want(channel)
         self.subscriber.start()
-        self.presence.start(self.subscriber, lambda: [self._place(stream) for stream in self._streams])
+        self.presence.start(self.subscriber, lambda: [self.places.place_of(stream) for stream in self._streams])
         self.reconciler.start(lambda: list(self._inboxes.values()))
         self._spawn(self._heartbeats())
         with suppress(TimeoutError):
@@ -188,7 +170,7 @@ class Hub:
         stream.close()
         inbox = stream.inbox
         inbox.streams.remove(stream)
-        self.presence.free(self._place(stream))
+        self.places.free(stream)
         if not inbox.streams:
             del self._inboxes[inbox.channel]
             self.subscriber.unwant(inbox.channel)
@@ -200,7 +182,7 @@ class Hub:
 
         Raises `TooManyRequests` over the recipient's limit, `Unavailable` when the database is away.
         """
-        await self._take_place(stream)
+        await self.places.take(stream)
         inbox = stream.inbox
         await self.subscriber.confirmed(inbox.channel)
         opening = await self.reader.opening(inbox, wish)
@@ -221,38 +203,6 @@ class Hub:
         reason = Goodbye.EXPIRED if left < age else Goodbye.MAX_AGE
         loop = asyncio.get_running_loop()
         stream.timer = loop.call_later(max(0.0, min(left, age)), stream.end, reason)
-
-    async def _take_place(self, stream: Stream) -> None:
-        """Take a place among the recipient's streams in all processes; a predecessor of the same client makes room."""
-        here = [each for each in stream.inbox.streams if each is not stream and each.open]
-        if stream.client is not None:
-            here = [each for each in here if each.client != stream.client]
-        self._require_room(len(here))
-        others = await self.presence.others(self._place(stream))
-        same = [place.member for place in others if place.client and place.client == stream.client]
-        self._require_room(len(here) + len(others) - len(same))
-        self._replace(stream)
-        if same:
-            inbox = stream.inbox
-            order = {"replace": {"tenant": inbox.tenant, "recipient": inbox.recipient, "members": same}}
-            self._spawn(self._control(order))
-
-    def _require_room(self, others: int) -> None:
-        limit = self._settings.streams_per_recipient
-        if others >= limit:
-            self.counts.refused += 1
-            raise TooManyRequests(f"There are {limit} open streams already.", retry_after=REFUSED_RETRY_S)
-
-    def _replace(self, stream: Stream) -> None:
-        """End the earlier streams of the same client."""
-        for each in list(stream.inbox.streams):
-            if stream.client is not None and each.client == stream.client and each.number < stream.number:
-                self.counts.replaced += each.open
-                each.end(Goodbye.REPLACED)
-
-    def _place(self, stream: Stream) -> Place:
-        member = f"{self.presence.process}/{stream.number}/{stream.client or ''}"
-        return Place(stream.inbox.tenant, stream.inbox.recipient, member)
 
     # What arrives
 
@@ -337,7 +287,7 @@ class Hub:
             if name == "revoke":
                 self._end_all(streams, Goodbye.REVOKED)
             elif name == "replace":
-                named = [each for each in streams if self._place(each).member in order["members"]]
+                named = [each for each in streams if self.places.place_of(each).member in order["members"]]
                 self.counts.replaced += len(named)
                 self._end_all(named, Goodbye.REPLACED)
 
@@ -410,14 +360,6 @@ class Hub:
                     stream.write_message(message)
                 if number % STREAMS_AT_ONCE == STREAMS_AT_ONCE - 1:
                     await asyncio.sleep(0)
-
-    async def _control(self, order: dict[str, Any]) -> None:
-        """Tell the other processes; at most once, as all that goes through Redis."""
-        try:
-            await self.redis.publish(CONTROL_CHANNEL, orjson.dumps(order))
-        except Exception as error:
-            self.counts.control_errors += 1
-            log().warning("hub.control_lost", reason=type(error).__name__)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)

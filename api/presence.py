@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -20,6 +21,7 @@ from api.read import Batch
 from api.subscriber import RedisSubscriber
 from shared.frames import channel_of
 from shared.logs import log
+from shared.wake import CONTROL_CHANNEL
 
 #: Seconds between two signs of life, and after which a process without one counts as gone.
 BEAT_S = 1.0
@@ -90,6 +92,15 @@ class Presence:
     async def others(self, place: Place) -> list[Place]:
         """Register a stream; returns the other processes' streams of the same recipient: without Redis, none."""
         return await self._places.ask(place) if self.up else []
+
+    async def ask_to_end(self, places: Sequence[Place]) -> None:
+        """Ask the processes that hold these places of one recipient to end their streams; at most once, as all here."""
+        tenant, recipient, _ = places[0]
+        order = {"tenant": tenant, "recipient": recipient, "members": [place.member for place in places]}
+        try:
+            await self._redis.publish(CONTROL_CHANNEL, orjson.dumps({"replace": order}))
+        except (RedisError, OSError) as error:
+            self._say_away(error)
 
     def free(self, place: Place) -> None:
         """Give a stream's place back, with the next transaction or sign of life."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
@@ -22,6 +24,7 @@ from shared.errors import FieldError, InvalidInput, Unauthenticated
 from shared.settings import settings
 
 PATHS = ("/api/notifications/stream", "/api/notifications/subscribe")
+_TCP_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 #: Parameters that speak for somebody: they are taken out of the request before anything can log it.
 _SECRET = ("ticket", "token")
 
@@ -96,8 +99,20 @@ def _wish(scope: Scope, asked: dict[str, str]) -> Wish:
 
 def _transport(receive: Receive) -> Any:
     """Return uvicorn's transport, to cut a connection that takes no bytes; None under another server."""
-    transport = getattr(getattr(receive, "__self__", None), "transport", None)
-    return transport if hasattr(transport, "abort") else None
+    transport: Any = getattr(getattr(receive, "__self__", None), "transport", None)
+    if not hasattr(transport, "abort"):
+        return None
+    give_up_on_dead_peer(transport, settings().stream_send_timeout_seconds)
+    return transport
+
+
+def give_up_on_dead_peer(transport: asyncio.Transport, seconds: float) -> None:
+    """Have the kernel end the connection when sent bytes stay unacknowledged for so long: the peer lost its power or
+    its cable. Heartbeats are such bytes. Systems other than Linux go by their own, much longer time.
+    """
+    plain = transport.get_extra_info("socket")
+    if plain is not None and plain.family in _TCP_FAMILIES and hasattr(socket, "TCP_USER_TIMEOUT"):
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1_000 * seconds))
 
 
 class StreamEndpoint:

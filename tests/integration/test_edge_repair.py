@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import count
 
 import httpx
@@ -260,19 +261,22 @@ async def test_clients_that_come_and_go_at_random_during_writes_miss_nothing_and
 async def follow(edge: Edge, recipient: str, done: threading.Event, seed: int) -> tuple[int, dict[str, bool]]:
     """Follow an inbox by the rule of the contract over connections cut at random; returns the mark and id → read."""
     dice = random.Random(seed)
-    mark, items = 0, {}
+    mark, items = 0, dict[str, bool]()
     while True:
         last = done.is_set()
         async with edge.listener(recipient, Last_Event_ID=f"1-{mark}") as stream:
             if last:
                 await stream.until(lambda frames: frames[-1].kind == "synced", within=30)
             else:
-                wanted = dice.randint(1, 12)
-                await stream.until(lambda frames, wanted=wanted: len(frames) >= wanted or done.is_set(), within=30)
+                await stream.until(partial(enough, dice.randint(1, 12), done), within=30)
             for frame in stream.told():
                 mark = apply(frame, mark, items)
         if last:
             return mark, items
+
+
+def enough(wanted: int, done: threading.Event, frames: list[Frame]) -> bool:
+    return len(frames) >= wanted or done.is_set()
 
 
 def apply(frame: Frame, mark: int, items: dict[str, bool]) -> int:

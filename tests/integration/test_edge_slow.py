@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from tests.edge import Edge, new_database, running_edge
 from tests.eventually import eventually_async
-from tests.listener import Listener
+from tests.listener import Frame, Listener
 
 #: Seconds that a reader may take nothing, here.
 SEND_TIMEOUT = 2.0
@@ -35,6 +36,10 @@ def edge(postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis, tmp_path: Path
 async def stuck_listener(edge: Edge, recipient: str) -> Listener:
     """Open a stream and take nothing from it."""
     return await edge.listener(recipient).open(read=False, receive_buffer=SMALL)
+
+
+def ends_at(seq: int, frames: list[Frame]) -> bool:
+    return frames[-1].seq == seq
 
 
 async def streams_open(edge: Edge, number: int) -> None:
@@ -58,7 +63,7 @@ async def test_a_reader_that_takes_nothing_is_cut_and_its_neighbour_hears_everyt
             before = time.monotonic()
             edge.writer.create(ada, LONG)
             if number % 20 == 0:
-                await quick.until(lambda frames, number=number: frames[-1].seq == number + 1)
+                await quick.until(partial(ends_at, number + 1))
                 slowest = max(slowest, time.monotonic() - before)
         frames = await quick.until(lambda frames: frames[-1].seq == 400)
         assert [frame.seq for frame in frames] == list(range(401))
