@@ -28,7 +28,7 @@ EVERY_TYPE = {
     "security": ["login_failed", "account_locked", "new_device", "new_login", "wallet_linked"],
     "achievement": ["awarded"],
     "enrollment": ["added", "created", "removed"],
-    "system": ["announcement"],
+    "system": ["announcement", "test"],
     "ticket": ["assigned", "status_changed"],
     "comment": ["added"],
     "mention": ["created"],
