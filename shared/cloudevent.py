@@ -15,7 +15,7 @@ from typing import Any
 
 from shared.catalog import EventType, catalog, targets
 from shared.errors import FieldError, InvalidInput
-from shared.strict_json import clean, shown
+from shared.strict_json import faults, shown
 
 SPECVERSION = "1.0"
 #: Characters: these stand in keys, channel names and log lines.
@@ -81,9 +81,12 @@ def parse_time(text: str) -> datetime | None:
 def read(value: Any, index: int | None = None) -> Event:
     """Return the event that a decoded envelope spells, its data fitting the catalog's schema.
 
-    `index` is its place in a batch. Raises `InvalidInput` naming every field that is wrong; whether the tenant exists
-    is the database's to say.
+    `index` is its place in a batch. Raises `InvalidInput` naming every field that is wrong, what the door refuses
+    included; whether the tenant exists is the database's to say.
     """
+    indecent = faults(value, index=index)
+    if indecent:
+        raise InvalidInput("The event is not valid.", errors=indecent)
     if not isinstance(value, dict):
         raise InvalidInput(errors=(FieldError("", "must be an object", index),))
     present = {name: given for name, given in value.items() if given is not None or name == "data"}
@@ -195,9 +198,3 @@ def _refuse_targets(event: Event, index: int | None) -> None:
     except InvalidInput as refused:
         within = tuple(FieldError(_within_data(error), error.message, index) for error in refused.errors)
         raise InvalidInput(refused.detail, errors=within or (FieldError("data", refused.detail, index),)) from None
-
-
-def cleaned(envelope: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an envelope made of somebody else's texts, with what the door refuses left out of them."""
-    told: dict[str, Any] = clean(dict(envelope))
-    return told

@@ -94,7 +94,7 @@ def _signer(connection: Connection, headers: dict[str, Any], body: bytes) -> str
 
 
 def _event_of(body: bytes, tenant: str) -> Event:
-    event = cloudevent.read(strict_json.loads(body))
+    event = cloudevent.read(strict_json.parse(body))
     if event.tenant != tenant:
         told = (FieldError("tenant", "is not the one that the secret was made for"),)
         raise Forbidden("The secret may not post for this tenant.", errors=told)

@@ -41,6 +41,8 @@ CREATE TABLE recipients (
 );
 -- "Everyone" of a tenant is read in ranges of keys.
 CREATE INDEX recipients_by_key ON recipients (tenant, key);
+-- GitHub's logins have no case.
+CREATE INDEX recipients_by_login ON recipients (tenant, lower(id));
 
 CREATE TABLE recipient_roles (
     tenant text NOT NULL,
@@ -193,6 +195,13 @@ BEGIN
     END IF;
     IF octet_length(event::text) > 65536 THEN
         RAISE EXCEPTION 'carillon: the event is larger than 65536 bytes' USING ERRCODE = '22023';
+    END IF;
+    -- What a reader of JSON behind the database cannot decode would hold up the queue.
+    IF jsonb_path_exists(event, '$.**{33}') THEN
+        RAISE EXCEPTION 'carillon: the event is nested deeper than 32 levels' USING ERRCODE = '22023';
+    END IF;
+    IF jsonb_path_exists(event, 'strict $.** ? (@.type() == "number" && (@ > 1.7e308 || @ < -1.7e308))') THEN
+        RAISE EXCEPTION 'carillon: the event has a number out of range' USING ERRCODE = '22023';
     END IF;
     IF NOT EXISTS (SELECT FROM public.tenants t WHERE t.id = event ->> 'tenant') THEN
         RAISE EXCEPTION 'carillon: tenant % is not known', event ->> 'tenant' USING ERRCODE = '22023';
