@@ -187,7 +187,7 @@ def test_a_folder_without_types_is_a_fault(tmp_path: Path) -> None:
 
 def test_the_command_checks_and_exits_1_with_the_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(catalog_app, ["check"]) == 0
-    assert capsys.readouterr().out == "47 event types in 8 domains, no faults.\n"
+    assert capsys.readouterr().out == "48 event types in 8 domains, no faults.\n"
     (tmp_path / "things.toml").write_text(changed("{{ name }}", "{{ nane }}"))
     assert run(catalog_app, ["check", "--folder", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"{AUDIENCE} has a message that uses `nane`, which its data lacks.\n"
