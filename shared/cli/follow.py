@@ -13,7 +13,7 @@ import httpx_sse
 import orjson
 
 from shared.cli.console import CommandFailed
-from shared.cli.server import CONNECT_SECONDS, base_url, problem_of
+from shared.cli.server import CONNECT_SECONDS, base_url, problem_of, unreachable
 from shared.cursor import Cursor, parse_cursor
 
 STREAM = "/api/notifications/stream"
@@ -55,19 +55,25 @@ class Follower:
         self._trust_env = bool(server)
         self._token = token
         self._attempt = 0
+        self._reached = False
         self._silence = SILENCE_SECONDS
         self._retry_seconds: float | None = None
 
     def frames(self) -> Iterator[Told]:
         """Yield what happens, each change once and in order, across disconnects.
 
-        Raises `CommandFailed` when the server refuses for good: wrong credentials, or no such stream.
+        Raises `CommandFailed` when the server refuses for good (wrong credentials, no such stream), and when nobody
+        answers at the first attempt: then the address is wrong, or nothing runs.
         """
         while True:
             since = time.monotonic()
             try:
                 yield from self._connection()
                 reason = "the stream ended"
+            except httpx.ConnectError:
+                if not self._reached:
+                    raise unreachable(self._url) from None
+                reason = "nobody answers"
             except httpx.TransportError as problem:
                 reason = str(problem) or type(problem).__name__
             except _ComeLater as problem:
@@ -92,6 +98,7 @@ class Follower:
     def _connection(self) -> Iterator[Told]:
         headers = {} if self.mark is None else {"last-event-id": str(self.mark)}
         with self._client() as client, httpx_sse.connect_sse(client, "GET", STREAM, headers=headers) as source:
+            self._reached = True
             if source.response.status_code != 200:
                 source.response.read()
                 self._refused(source.response)

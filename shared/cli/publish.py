@@ -78,9 +78,7 @@ def _data(text: str) -> Any:
 
 
 def _one(sender: Sender, event: dict[str, Any]) -> None:
-    from shared.cli.sender import Item
-
-    (told,) = sender.send([Item(event, 1, 0)])
+    told = sender.send_one(event)
     out.print(f"{told['status']} {told['id']}", markup=False)
 
 

@@ -96,14 +96,18 @@ def _ndjson(stream: BinaryIO) -> Iterator[Row]:
 
 
 def _csv(stream: BinaryIO) -> Iterator[Row]:
-    reader = csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
-    if "id" not in (reader.fieldnames or ()):
-        raise CommandFailed("The CSV file needs a heading with at least the column id.")
-    told = 0
-    for row in reader:
-        at = stream.tell()
-        yield reader.line_num, _recipient(row), at - told
-        told = at
+    words = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+    try:
+        reader = csv.DictReader(words)
+        if "id" not in (reader.fieldnames or ()):
+            raise CommandFailed("The CSV file needs a heading with at least the column id.")
+        told = 0
+        for row in reader:
+            at = stream.tell()
+            yield reader.line_num, _recipient(row), at - told
+            told = at
+    finally:
+        words.detach()  # The file is its opener's to close.
 
 
 def _recipient(row: dict[str | Any, str | Any]) -> dict[str, Any] | str:

@@ -15,6 +15,7 @@ from shared.cli.console import CommandFailed
 from shared.cli.server import problem_of
 from shared.errors import FieldError
 
+ONE_TYPE = "application/cloudevents+json"
 BATCH_TYPE = "application/cloudevents-batch+json"
 #: The server's own bounds for one request: events, and bytes (it takes 64 KiB for each event, but few need them).
 BATCH_EVENTS = 1_000
@@ -50,28 +51,37 @@ class Sender:
         Raises `CommandFailed` when the batch was refused (it is all or nothing), naming the events by their place,
         and when the server stayed away for a minute.
         """
-        body = orjson.dumps([item.event for item in items])
-        answer = self._post(body)
-        if answer.status_code != 202:
+        answer = self._post(orjson.dumps([item.event for item in items]), BATCH_TYPE)
+        if answer.status_code != httpx.codes.ACCEPTED:
             raise _placed(problem_of(answer), items)
+        return self._counted(answer)
+
+    def send_one(self, event: dict[str, Any]) -> dict[str, str]:
+        """Post one event by itself and return its answer; otherwise like `send`."""
+        answer = self._post(orjson.dumps(event), ONE_TYPE)
+        if answer.status_code != httpx.codes.ACCEPTED:
+            raise problem_of(answer)
+        return self._counted(answer)[0]
+
+    def _counted(self, answer: httpx.Response) -> list[dict[str, str]]:
         told: list[dict[str, str]] = answer.json()["events"]
         self.counts.update(event["status"] for event in told)
         return told
 
-    def _post(self, body: bytes) -> httpx.Response:
+    def _post(self, body: bytes, content_type: str) -> httpx.Response:
         deadline = time.monotonic() + GIVE_UP_SECONDS
         while True:
-            answer, pause = self._try(body)
+            answer, pause = self._try(body, content_type)
             if answer is not None and answer.status_code not in LATER:
                 return answer
             if time.monotonic() + pause > deadline:
                 raise _gave_up(answer)
             time.sleep(pause)
 
-    def _try(self, body: bytes) -> tuple[httpx.Response | None, float]:
+    def _try(self, body: bytes, content_type: str) -> tuple[httpx.Response | None, float]:
         """Post once; return the answer (None: the connection broke) and how long to wait before the next time."""
         try:
-            answer = self.client.post("/api/events", content=body, headers={"content-type": BATCH_TYPE})
+            answer = self.client.post("/api/events", content=body, headers={"content-type": content_type})
         except httpx.TransportError:
             if not self._reached:
                 raise
@@ -159,4 +169,4 @@ def _parsed(line: bytes, number: int) -> Any:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError as problem:
-        raise CommandFailed(f"Event {number} of the file is not valid JSON ({problem}).") from None
+        raise CommandFailed(f"The file's line {number} is not valid JSON ({problem}).") from None

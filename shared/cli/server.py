@@ -38,9 +38,12 @@ def client(server: str | None = None, token: str | None = None) -> Iterator[http
         with httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT, trust_env=bool(server)) as made:
             yield made
     except httpx.ConnectError:
-        raise CommandFailed(
-            f"Carillon does not answer at {url}: start it with `make up`, or name it with --server."
-        ) from None
+        raise unreachable(url) from None
+
+
+def unreachable(url: str) -> CommandFailed:
+    """Return the failure to reach the server, with what to do."""
+    return CommandFailed(f"Carillon does not answer at {url}: start it with `make up`, or name it with --server.")
 
 
 def problem_of(answer: httpx.Response) -> CommandFailed:
