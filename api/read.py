@@ -18,7 +18,17 @@ from shared import db
 from shared.cursor import Cursor
 from shared.errors import Unavailable
 from shared.frames import FrameEvent, Replay, encode
-from shared.inbox import MAX_REPLAY_ROWS, Filter, Head, head_of, read_changes, read_heads, read_page, replay_of
+from shared.inbox import (
+    MAX_REPLAY_ROWS,
+    Filter,
+    Head,
+    head_of,
+    read_behind,
+    read_changes,
+    read_heads,
+    read_page,
+    replay_of,
+)
 from shared.settings import settings
 
 #: Inboxes whose heads one query reads.
@@ -84,6 +94,21 @@ async def fetch_heads(inboxes: Sequence[tuple[str, str]]) -> list[Head]:
     """Return the heads of inboxes (tenant, recipient), in their order, of one snapshot."""
     tenants, recipients = (list(names) for names in zip(*inboxes, strict=True))
     return [head_of(row) for row in await _rows(read_heads(), {"tenants": tenants, "recipients": recipients})]
+
+
+async def fetch_behind(followed: Sequence[tuple[Inbox, Cursor]]) -> list[tuple[Inbox, Head]]:
+    """Return the heads of those inboxes that have changes after the cursors given, or whose key was not known."""
+    found = await _rows(
+        read_behind(),
+        {
+            "tenants": [inbox.tenant for inbox, _ in followed],
+            "recipients": [inbox.recipient for inbox, _ in followed],
+            "epochs": [cursor.epoch for _, cursor in followed],
+            "seqs": [cursor.seq for _, cursor in followed],
+            "keys": [inbox.key or 0 for inbox, _ in followed],
+        },
+    )
+    return [(followed[row["place"] - 1][0], head_of(row)) for row in found]
 
 
 async def fetch_changes(wanted: Sequence[Wanted]) -> list[Told]:

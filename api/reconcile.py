@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol
 
 from api.order import State
-from api.read import HEADS_IN_ONE_QUERY, Batch, Told, Wanted, fetch_heads
+from api.read import HEADS_IN_ONE_QUERY, Batch, Told, Wanted, fetch_behind
 from api.sse import Inbox, Stream
 from shared.cursor import Cursor
 from shared.logs import log
@@ -23,6 +23,10 @@ HOLE_WAIT_S = 0.02
 GRACE_S = 0.1
 #: The reconciler runs a little more often than promised, so that with its query and the grace it keeps the promise.
 INTERVAL_SHARE = 0.9
+
+
+#: Epochs begin at 1: every inbox has news for whoever has this.
+_NOTHING = Cursor(0, 0)
 
 
 class Repaired(Protocol):
@@ -128,8 +132,8 @@ class Reconciler:
         suspects: list[tuple[Stream, Cursor]] = []
         for start in range(0, len(inboxes), HEADS_IN_ONE_QUERY):
             piece = inboxes[start : start + HEADS_IN_ONE_QUERY]
-            heads = await fetch_heads([(inbox.tenant, inbox.recipient) for inbox in piece])
-            for inbox, head in zip(piece, heads, strict=True):
+            followed = [(inbox, cursor) for inbox in piece if (cursor := _lowest(inbox)) is not None]
+            for inbox, head in await fetch_behind(followed) if followed else ():
                 self._hub.learn_key(inbox, head.key)
                 suspects += ((stream, head.cursor) for stream in _behind(inbox, head.cursor))
         if suspects:
@@ -139,6 +143,17 @@ class Reconciler:
                 self.reconciled += 1
                 self.repair(stream)
         self.rounds += 1
+
+
+def _lowest(inbox: Inbox) -> Cursor | None:
+    """Return the least that a stream of the inbox has, none of any epoch where one must be read anyway.
+
+    None for an inbox whose streams are all about to be told, or wait for a frame.
+    """
+    states = [(stream.order.state, stream.order.cursor) for stream in inbox.streams]
+    if any(state is State.BEHIND for state, _ in states):
+        return _NOTHING
+    return min((cursor for state, cursor in states if state is State.LIVE), default=None)
 
 
 def _behind(inbox: Inbox, head: Cursor) -> Iterator[Stream]:

@@ -19,6 +19,7 @@ from api.credentials import OperatorKey
 from api.deps import CurrentSubscriber
 from api.hub import Hub
 from api.read import Wish
+from api.sse import Stream
 from shared.cursor import parse_cursor
 from shared.errors import FieldError, InvalidInput, Unauthenticated
 from shared.settings import settings
@@ -115,21 +116,31 @@ def give_up_on_dead_peer(transport: asyncio.Transport, seconds: float) -> None:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1_000 * seconds))
 
 
+async def _opened(hub: Hub, scope: Scope, receive: Receive, send: Send) -> Stream:
+    """Return a stream that has begun. What was needed to begin it (a replay may be large) ends with this call."""
+    asked = _parameters(scope)
+    if scope["method"] != "GET":
+        raise HTTPException(405, headers={"Allow": "GET"})
+    who = await _who(scope, asked, hub)
+    wish = _wish(scope, asked)
+    stream = hub.admit(who, wish.client, send, _transport(receive))
+    try:
+        opening = await hub.join(stream, wish)
+        await send(_start())
+        hub.go_live(stream, opening, who.expires_at)
+    except BaseException:
+        hub.leave(stream)
+        raise
+    return stream
+
+
 class StreamEndpoint:
     """The stream. Everything that can be refused is refused before the response starts, as a problem."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = _parameters(scope)
-        if scope["method"] != "GET":
-            raise HTTPException(405, headers={"Allow": "GET"})
         hub: Hub = scope["app"].state.hub
-        who = await _who(scope, asked, hub)
-        wish = _wish(scope, asked)
-        stream = hub.admit(who, wish.client, send, _transport(receive))
+        stream = await _opened(hub, scope, receive, send)
         try:
-            opening = await hub.join(stream, wish)
-            await send(_start())
-            hub.go_live(stream, opening, who.expires_at)
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:

@@ -156,6 +156,19 @@ def read_heads() -> TextClause:
         LEFT JOIN inboxes i ON i.tenant = a.tenant AND i.recipient = a.recipient ORDER BY a.place""")
 
 
+def read_behind() -> TextClause:
+    """Select the heads of those of many inboxes that have changes after a cursor, or an epoch or key that is news.
+
+    `place` from 1 tells which. Parameters, arrays of equal length: tenants, recipients, epochs, seqs, keys (0: unknown).
+    """
+    return text(f"""SELECT a.place, {_HEAD} FROM deployment d
+        CROSS JOIN unnest(CAST(:tenants AS text[]), CAST(:recipients AS text[]), CAST(:epochs AS bigint[]),
+                          CAST(:seqs AS bigint[]), CAST(:keys AS bigint[]))
+             WITH ORDINALITY AS a(tenant, recipient, epoch, seq, key, place)
+        LEFT JOIN inboxes i ON i.tenant = a.tenant AND i.recipient = a.recipient
+        WHERE d.epoch <> a.epoch OR i.seq > a.seq OR i.key <> a.key ORDER BY a.place""")
+
+
 def servable(start: Cursor, head: Head, max_changes: int) -> bool:
     """Tell whether the way from `start` to `head` can be told whole.
 
