@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 from fastapi import Request
-from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
@@ -14,29 +13,32 @@ from api.problems import PROBLEM_JSON
 from shared.errors import BodyTooLarge, MalformedBody, UnsupportedContentType
 from shared.frames import dumps
 
-
-class FieldProblem(BaseModel):
-    """One offending field, as a dotted path; `index` is its event's or row's place in a batch, from 0."""
-
-    field: str
-    message: str
-    index: int | None = None
-
-
-class Problem(BaseModel):
-    """An error (RFC 9457). `type` is a URN to compare, `detail` a sentence to read."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    errors: list[FieldProblem] | None = None
+_FIELD_PROBLEM = {
+    "type": "object",
+    "required": ["field", "message"],
+    "properties": {
+        "field": {"type": "string", "description": "The dotted path of the field; empty for the whole."},
+        "message": {"type": "string"},
+        "index": {"type": "integer", "description": "The event's place in a batch, from 0."},
+    },
+}
+_PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "description": "A URN to compare."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "A sentence to read."},
+        "errors": {"type": "array", "items": _FIELD_PROBLEM},
+    },
+}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI responses of an endpoint's errors."""
-    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"model": Problem, "content": content, "description": "A problem"} for status in statuses}
+    """Return the OpenAPI responses of an endpoint's errors (RFC 9457)."""
+    told = {"description": "A problem", "content": {PROBLEM_JSON: {"schema": _PROBLEM}}}
+    return dict.fromkeys(statuses, told)
 
 
 def answer(value: Any, status: int = 200) -> Response:
