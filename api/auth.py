@@ -1,6 +1,7 @@
 """Who is asking: the subscriber's JWT. The one place that reads tokens.
 
-PyJWT by itself accepts a string `exp`, an empty `sub`, any `typ` and a token of 1 MB: what it leaves open is checked here.
+PyJWT by itself accepts a string `exp`, an empty `sub`, any `typ` and a token of 1 MB: what it leaves open is checked
+here.
 """
 
 from __future__ import annotations

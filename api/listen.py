@@ -16,14 +16,13 @@ from shared.logs import log
 CHANNEL = "carillon_events"
 #: Between two attempts to connect; the sweeper serves meanwhile.
 RETRY_S = 5.0
-#: A connection cut without a word is noticed after 30 + 3 × 10 s.
-KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 
 async def _listen(on_event: Callable[[], None]) -> None:
+    # A connection cut without a word is noticed after 30 + 3 × 10 s.
     connection = await psycopg.AsyncConnection.connect(
         db.database_url(), autocommit=True, connect_timeout=db.CONNECT_TIMEOUT_S,
-        application_name="carillon-listen", **KEEPALIVE,
+        application_name="carillon-listen", keepalives_idle=30, keepalives_interval=10, keepalives_count=3,
     )  # fmt: skip
     async with connection:
         await connection.execute(f"LISTEN {CHANNEL}")

@@ -28,7 +28,8 @@ class Waker:
     def __init__(self) -> None:
         broker = settings().broker_url
         redis = settings().redis_url
-        assert broker is not None and redis is not None
+        assert broker is not None
+        assert redis is not None
         self._app = Celery("carillon-producer", broker=broker.get_secret_value(), set_as_current=False)
         self._app.conf.update(
             task_publish_retry=False,

@@ -1,6 +1,6 @@
 """The one encoder of Server-Sent Events frames, and the JSON of a notification and of its changes.
 
-A live frame is encoded once, by whoever made the change, and relayed as bytes: the edge reads its `id` and nothing else.
+A live frame is encoded once, by whoever made the change, and relayed as bytes: the edge reads its `id` alone.
 A fan-out's `created` frame begins with what is personal, so that the rest is encoded once for all its recipients.
 """
 

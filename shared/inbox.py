@@ -191,7 +191,8 @@ def replay_of(start: Cursor, rows: Sequence[Row], max_changes: int) -> Replay:
 def lock_one() -> TextClause:
     """Lock one inbox for a change and select its head and the clock (`now`); no row where there is no such inbox."""
     return text(
-        f"SELECT {_HEAD}, clock_timestamp() AS now FROM inboxes i, deployment d WHERE i.tenant = :tenant AND i.recipient = :recipient "
+        f"SELECT {_HEAD}, clock_timestamp() AS now FROM inboxes i, deployment d "
+        "WHERE i.tenant = :tenant AND i.recipient = :recipient "
         "FOR NO KEY UPDATE OF i"
     )
 
@@ -263,7 +264,7 @@ def delta_between(before: Marks, after: Marks) -> Delta:
 
 
 def mark_one() -> TextClause:
-    """Set one notification's marks, keeping the times of those that were set. Parameters: id, seq, seen, read, archived."""
+    """Set one notification's marks, keeping the times of those that are set. Parameters: id, seq, and the marks."""
     times = ", ".join(
         f"{name}_at = CASE WHEN :{name} THEN coalesce({name}_at, clock_timestamp()) END"
         for name in ("seen", "read", "archived")
@@ -292,7 +293,7 @@ def change_many(kind: str) -> TextClause:
 
 
 def delete_these() -> TextClause:
-    """Turn notifications of one locked inbox into tombstones; the rest as `change_many`. Parameters: key, ids, seq, now."""
+    """Turn notifications of one locked inbox into tombstones, as `change_many`. Parameters: key, ids, seq, now."""
     return _change("n.key = :key AND n.id = ANY(CAST(:ids AS uuid[])) AND n.deleted_at IS NULL", _TOMBSTONE)
 
 

@@ -1,7 +1,7 @@
 """Every setting of Carillon, read from environment variables with the prefix `CARILLON_`.
 
-Unset server URLs mean the embedded servers: a running `carillon up` leaves their addresses and the development secrets in
-`<data dir>/runtime.json`, and every other process of the checkout (workers, the command line) finds them there.
+Unset server URLs mean the embedded servers: a running `carillon up` leaves their addresses and the development secrets
+in `<data dir>/runtime.json`, and every other process of the checkout (workers, the command line) finds them there.
 """
 
 from __future__ import annotations

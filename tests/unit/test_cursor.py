@@ -20,7 +20,8 @@ def test_any_text_is_a_cursor_in_its_one_spelling_or_none(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "1", "1-", "-1", "1-2-3", "01-2", "1-02", "+1-2", " 1-2", "1-2\n", "1-٢", f"1-{MAX_NUMBER + 1}", "a-b"]
+    "value",
+    ["", "1", "1-", "-1", "1-2-3", "01-2", "1-02", "+1-2", " 1-2", "1-2\n", "1-٢", f"1-{MAX_NUMBER + 1}", "a-b"],
 )
 def test_a_foreign_value_is_no_cursor(value: str) -> None:
     assert parse_cursor(value) is None

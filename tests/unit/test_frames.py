@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from httpx_sse._decoders import SSEDecoder
 from hypothesis import given
 from hypothesis import strategies as st
-from httpx_sse._decoders import SSEDecoder
 
 from shared.cursor import Cursor
 from shared.frames import (

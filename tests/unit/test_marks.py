@@ -1,12 +1,14 @@
 """Marks: archived implies read, read implies seen, and the counters follow by arithmetic."""
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.inbox import Delta, Marks, Wish, delta_between
 
-valid = st.sampled_from([Marks(s, r, a) for s in (0, 1) for r in (0, 1) for a in (0, 1) if a <= r <= s])
+valid = st.sampled_from([Marks(s, r, a) for s, r, a in product((False, True), repeat=3) if a <= r <= s])
 switches = st.sampled_from([None, True, False])
 wishes = st.builds(Wish, st.sampled_from([None, True]), switches, switches)
 
