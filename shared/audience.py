@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import TextClause, text
@@ -87,6 +88,7 @@ _TARGETS = """(
 EVERYWHERE = {"after_key": 0, "up_to_key": MAX_KEY}
 
 
+@cache
 def read_audience() -> TextClause:
     """Select whom the targets of many events reach: event, place, key, tenant, id, and for personal texts locale and
     attributes. Parameters: those of `columns`, a range of keys, limit.
@@ -108,6 +110,7 @@ _AUDIENCE = f"""
     WHERE {_NOT_LEFT_OUT} GROUP BY r.key"""
 
 
+@cache
 def plan_chunks() -> TextClause:
     """Insert the chunks of one event's audience: ranges of keys with `size` recipients each, the last one open-ended.
 
@@ -123,6 +126,7 @@ def plan_chunks() -> TextClause:
         WINDOW w AS (ORDER BY c.number) RETURNING number""")
 
 
+@cache
 def read_range() -> TextClause:
     """Select the first `limit` of one event's audience in a range of keys, by key: key, place, tenant, id, locale,
     attributes. Parameters: those of `columns`, the range, limit.
@@ -132,6 +136,7 @@ def read_range() -> TextClause:
         FROM ({_AUDIENCE} ORDER BY r.key LIMIT :limit) a JOIN recipients r ON r.key = a.key ORDER BY a.key""")
 
 
+@cache
 def lock_range() -> TextClause:
     """Lock the inboxes of the first `limit` of one event's audience in a range of keys, in key order: key, place.
 
@@ -144,6 +149,7 @@ def lock_range() -> TextClause:
         ORDER BY i.key FOR NO KEY UPDATE OF i""")
 
 
+@cache
 def register_inboxes() -> TextClause:
     """Make inboxes for those (tenants, ids) that have none; in one order, so that two of these cannot deadlock."""
     return text("""
@@ -152,6 +158,7 @@ def register_inboxes() -> TextClause:
         ORDER BY u.tenant, u.id ON CONFLICT (tenant, recipient) DO NOTHING""")
 
 
+@cache
 def register_recipients() -> TextClause:
     """Make recipients of those (tenants, ids) that are none, without roles, once they have their inboxes."""
     return text("""

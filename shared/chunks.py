@@ -6,12 +6,15 @@ that every chunk is done or cancelled before withdrawing begins. Whoever needs b
 
 from __future__ import annotations
 
+from functools import cache
+
 from sqlalchemy import TextClause, text
 
 from shared.fan_out import CLAIMED
 from shared.notification_id import notification_id_sql
 
 
+@cache
 def read_chunks() -> TextClause:
     """Make an event's failed chunks pending again and select all that are pending, and whether there is any."""
     return text("""
@@ -22,6 +25,7 @@ def read_chunks() -> TextClause:
         FROM fan_out_chunks c WHERE c.event_key = :event_key ORDER BY c.number""")
 
 
+@cache
 def begin_chunk() -> TextClause:
     """Count an attempt of a pending chunk, unless it is held or has had `most`; selects the new number.
 
@@ -36,6 +40,7 @@ def begin_chunk() -> TextClause:
             FOR NO KEY UPDATE SKIP LOCKED) RETURNING c.attempts""")
 
 
+@cache
 def claim_chunk() -> TextClause:
     """Lock a pending chunk and select its range, its event and the epoch; no row if it is held or no longer pending."""
     return text(f"""
@@ -64,6 +69,7 @@ _COLUMNS = """
 _REST = "CAST(CAST(:metadata AS text) AS jsonb), now(), CAST(:expires_at AS timestamptz) FROM moved m"
 
 
+@cache
 def multiply() -> TextClause:
     """Write one text into all of these locked inboxes; selects how many, and the lines of the chunk's message.
 
@@ -84,6 +90,7 @@ COPY_TEXTS = "COPY fan_out_texts (key, title, message, action_url) FROM STDIN"
 ANALYZE_TEXTS = text("ANALYZE fan_out_texts")
 
 
+@cache
 def write_personal() -> TextClause:
     """Write to each of these locked inboxes its own text of `fan_out_texts`; as `multiply`, without the texts."""
     return text(f"""
@@ -92,6 +99,7 @@ def write_personal() -> TextClause:
         {_LINES}""")
 
 
+@cache
 def end_chunk() -> TextClause:
     """End a locked chunk, which reached up to `up_to_key`."""
     return text("""
@@ -99,6 +107,7 @@ def end_chunk() -> TextClause:
                                   up_to_key = :up_to_key WHERE event_key = :event_key AND number = :number""")
 
 
+@cache
 def add_chunk() -> TextClause:
     """Insert a chunk for what an overgrown one left of its range; selects its number.
 
@@ -110,6 +119,7 @@ def add_chunk() -> TextClause:
         WHERE c.event_key = :event_key RETURNING number""")
 
 
+@cache
 def take_back_chunk() -> TextClause:
     """Uncount an attempt of a chunk that failed for no fault of its own."""
     return text("""
@@ -117,6 +127,7 @@ def take_back_chunk() -> TextClause:
         WHERE event_key = :event_key AND number = :number AND state = 'pending' AND attempts > 0""")
 
 
+@cache
 def fail_chunk() -> TextClause:
     """Give up a pending chunk."""
     return text("""
@@ -124,11 +135,13 @@ def fail_chunk() -> TextClause:
         WHERE event_key = :event_key AND number = :number AND state = 'pending'""")
 
 
+@cache
 def count_published() -> TextClause:
     """Count what was published of a chunk."""
     return text("UPDATE fan_out_chunks SET published = :published WHERE event_key = :event_key AND number = :number")
 
 
+@cache
 def lock_event() -> TextClause:
     """Lock an event for its progress. Not waited for on disk: the sweeper does it again after a crash."""
     return text("""
@@ -136,6 +149,7 @@ def lock_event() -> TextClause:
         WHERE e.key = :event_key FOR NO KEY UPDATE OF e""")
 
 
+@cache
 def sum_chunks() -> TextClause:
     """Bring a locked event's counts up to its chunks, and end it when none is pending: `failed` if one failed."""
     return text("""
@@ -159,6 +173,7 @@ LANE_IDLE_S = 5
 LOST_AFTER_S = 60
 
 
+@cache
 def requeue_chunks() -> TextClause:
     """Stamp the pending chunks whose message seems lost, and that nobody holds; selects them. Parameters: most, limit.
 
@@ -176,6 +191,7 @@ def requeue_chunks() -> TextClause:
         WHERE c.event_key = l.event_key AND c.number = l.number RETURNING c.event_key, c.number""")
 
 
+@cache
 def fail_exhausted_chunks() -> TextClause:
     """Give up the pending chunks that nobody holds and whose last try ended with their worker; selects their events."""
     return text(f"""
@@ -187,6 +203,7 @@ def fail_exhausted_chunks() -> TextClause:
         WHERE c.event_key = l.event_key AND c.number = l.number RETURNING c.event_key""")
 
 
+@cache
 def stalled_events() -> TextClause:
     """Stamp and select large events that have no chunks yet (`planned` false), or none pending and were not ended."""
     return text("""

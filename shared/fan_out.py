@@ -6,6 +6,8 @@ Batches leave suspects to be tried alone, each try counted by a commit of its ow
 
 from __future__ import annotations
 
+from functools import cache
+
 from sqlalchemy import TextClause, text
 
 #: Seconds until a suspect is tried again: 1, 2, 4, 8, … after each attempt, a minute at most.
@@ -20,6 +22,7 @@ CLAIMED = (
 )
 
 
+@cache
 def claim_batch() -> TextClause:
     """Claim pending events for this transaction, oldest first, none that another one holds. Parameters: limit."""
     return text(f"""
@@ -27,6 +30,7 @@ def claim_batch() -> TextClause:
         ORDER BY e.key LIMIT :limit FOR NO KEY UPDATE OF e SKIP LOCKED""")
 
 
+@cache
 def claim_one() -> TextClause:
     """Claim one event in one state for this transaction; no row where it has left it or is held."""
     return text(f"""
@@ -34,11 +38,13 @@ def claim_one() -> TextClause:
         FOR NO KEY UPDATE OF e SKIP LOCKED""")
 
 
+@cache
 def read_one() -> TextClause:
     """Select one event in one state, without a lock, as `claim_one` does. Parameters: key, state."""
     return text(f"SELECT {CLAIMED} FROM events e WHERE e.key = :key AND e.state = :state")
 
 
+@cache
 def suspect_pending() -> TextClause:
     """Mark the first `limit` pending events that nobody holds as suspects and select their keys.
 
@@ -50,6 +56,7 @@ def suspect_pending() -> TextClause:
             ORDER BY e.key LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING key""")
 
 
+@cache
 def suspect_these() -> TextClause:
     """Mark those of these pending events that nobody holds as suspects. Parameters: keys."""
     return text("""
@@ -58,6 +65,7 @@ def suspect_these() -> TextClause:
             ORDER BY e.key FOR NO KEY UPDATE SKIP LOCKED)""")
 
 
+@cache
 def begin_attempt() -> TextClause:
     """Count an attempt of a suspect, unless it is held, not pending, or has had `most`; selects the new number."""
     return text("""
@@ -66,11 +74,13 @@ def begin_attempt() -> TextClause:
             FOR NO KEY UPDATE SKIP LOCKED) RETURNING attempts""")
 
 
+@cache
 def take_back_attempt() -> TextClause:
     """Uncount an attempt that failed for no fault of the event's. Parameters: key."""
     return text("UPDATE events SET attempts = attempts - 1 WHERE key = :key AND state = 'accepted' AND attempts > 0")
 
 
+@cache
 def fail() -> TextClause:
     """Give an event up, unless it has left `accepted` and `fanning_out`. Parameters: key, error."""
     return text("""
@@ -78,11 +88,13 @@ def fail() -> TextClause:
         WHERE key = :key AND state IN ('accepted', 'fanning_out')""")
 
 
+@cache
 def finish_empty() -> TextClause:
     """End a locked event that turned out to reach nobody. Parameters: key."""
     return text("UPDATE events SET state = 'done', finished_at = clock_timestamp() WHERE key = :key")
 
 
+@cache
 def fail_exhausted() -> TextClause:
     """Give up the suspects that nobody holds and whose last of `most` tries ended with their worker; selects them."""
     return text(f"""
@@ -92,6 +104,7 @@ def fail_exhausted() -> TextClause:
             FOR NO KEY UPDATE SKIP LOCKED) RETURNING key""")
 
 
+@cache
 def due_suspects() -> TextClause:
     """Stamp the suspects that nobody holds and whose wait is over, and select their keys. Parameters: most, limit."""
     return text(f"""
@@ -101,6 +114,7 @@ def due_suspects() -> TextClause:
             ORDER BY e.key LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING key""")
 
 
+@cache
 def lock_inboxes() -> TextClause:
     """Lock inboxes in key order and select their counters and the epoch. Parameters: keys."""
     return text("""
@@ -109,6 +123,7 @@ def lock_inboxes() -> TextClause:
         ORDER BY i.key FOR NO KEY UPDATE OF i""")
 
 
+@cache
 def read_existing() -> TextClause:
     """Select those of these notifications that exist, as tombstones too. Parameters: ids."""
     return text("SELECT n.id FROM notifications n WHERE n.id = ANY(CAST(:ids AS uuid[]))")
@@ -146,6 +161,7 @@ def _arrays(prefix: str, columns: dict[str, str]) -> str:
     return f"unnest({arrays}) AS t({', '.join(columns)})"
 
 
+@cache
 def write_batch() -> TextClause:
     """Insert numbered notifications, move their locked inboxes, and end their events: one statement for a batch.
 
@@ -169,6 +185,7 @@ def write_batch() -> TextClause:
         FROM {_arrays("event", EVENT_COLUMNS)} WHERE e.key = t.key""")
 
 
+@cache
 def count_published() -> TextClause:
     """Count what was published of events. Parameters: keys, counts. Not waited for on disk: a count is no promise."""
     return text("""

@@ -114,7 +114,7 @@ def configuration() -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "beat_schedule": beat_schedule.SCHEDULE,
         # Only intervals, whose jobs may run twice: nothing to remember, no file that two beats would fight over.
-        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_scheduler": "workers.beat:BoundedScheduler",
     }
 
 

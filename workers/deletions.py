@@ -19,7 +19,7 @@ from workers.publish import Message, redis_client
 
 #: Rows that one transaction deletes: as many inboxes are locked at most, for 100 ms.
 BATCH = 2_000
-#: A job ends after this, and goes on at its next turn: the sweeper waits behind it where a lane has one process.
+#: A job ends after this and queues itself again: the sweeper waits behind it where a lane has one process.
 JOB_S = 5.0
 #: Longer than a job's time and its last batch.
 LEASE_MS = 20_000

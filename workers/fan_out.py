@@ -1,6 +1,6 @@
 """The fan-out of small audiences: batches of pending events under load, alone under light load, suspects one by one.
 
-A task is a wake-up: which events are pending, PostgreSQL says. See the state diagram in docs/architecture.md.
+A task is a wake-up: which events are pending, PostgreSQL says.
 """
 
 from __future__ import annotations
