@@ -100,7 +100,10 @@ async def event_types() -> Response:
     for kind in catalog():
         if not kind.retired:
             domains.setdefault(kind.domain, []).append(_event_type(kind))
-    order = [*(name for name in demo.TENANTS if name in domains), *(name for name in domains if name not in demo.TENANTS)]
+    order = [
+        *(name for name in demo.TENANTS if name in domains),
+        *(name for name in domains if name not in demo.TENANTS),
+    ]
     told = [{"name": name, "tenant": demo.TENANTS.get(name), "types": domains[name]} for name in order]
     return _answer({"domains": told, "tenants": demo.tenants()})
 
