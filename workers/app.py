@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task, signals
@@ -18,7 +20,7 @@ from shared import db
 from shared.catalog import catalog
 from shared.errors import StartError
 from shared.logs import configure_logs, log
-from shared.settings import settings
+from shared.settings import PROJECT_ROOT, settings
 from shared.wake import (
     ACCEPT_QUEUE,
     ACCEPT_TASK,
@@ -129,11 +131,14 @@ class CarillonTask(Task):  # type: ignore[misc]
 
 
 def place_of(error: BaseException) -> str:
-    """Return `file:line` of the innermost frame that raised; empty where there is none."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+    """Return `file:line` of the innermost frame of ours that raised; empty where there is none."""
+    frames = [(trace.filename, trace.lineno) for trace in traceback.extract_tb(error.__traceback__)]
+    ours = [f"{Path(name).relative_to(PROJECT_ROOT)}:{line}" for name, line in frames if _is_ours(name)]
+    return ours[-1] if ours else ""
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(tuple(f"{PROJECT_ROOT}/{part}/" for part in ("api", "shared", "workers")))
 
 
 app = Celery(
