@@ -170,11 +170,14 @@ async def _events_of(request: Request) -> list[Event]:
     return _from_binary(attributes_of(request), body)
 
 
-async def store(found: Sequence[Event], *, registers: bool) -> list[events.Status]:
-    """Store the events, all or none; on return they are durable. Raises as `events.accept`, or `Unavailable`."""
-    posting = events.posting_of(found)
-    async with db.async_transaction(found[0].tenant) as connection:
-        return await arun(connection, events.accept(posting, registers))
+async def store(posting: events.Posting, *, registers: bool) -> Response:
+    """Store the events, all or none, and return the answer of 202: then they are durable.
+
+    Raises as `events.accept`, and `Unavailable`.
+    """
+    async with db.async_transaction(posting.events[0].tenant) as connection:
+        statuses = await arun(connection, events.accept(posting, registers))
+    return answer({"events": events.told(posting.events, statuses)}, 202)
 
 
 _ENVELOPE = {
@@ -211,11 +214,12 @@ _BODY = {
 async def post(request: Request, key: EventsKey, waker: FanOutWaker) -> Response:
     """Post one event or a batch: all or nothing, and durable once it is answered."""
     found = await _events_of(request)
+    is_batch = media_type(request) == BATCHED
     for place, event in enumerate(found):
-        require_tenant(key, event.tenant, place if media_type(request) == BATCHED else None)
-    statuses = await store(found, registers=key.may("directory:write"))
+        require_tenant(key, event.tenant, place if is_batch else None)
+    told = await store(events.posting_of(found, is_batch=is_batch), registers=key.may("directory:write"))
     waker.wake()
-    return answer({"events": events.told(found, statuses)}, 202)
+    return told
 
 
 def state_json(row: Row) -> dict[str, Any]:

@@ -193,6 +193,6 @@ async def from_standard(request: Request, waker: FanOutWaker, tenant: Name) -> R
     body = await read_body(request, settings().event_max_bytes)
     signing.verify_standard(found, signed, body)
     event = _standard_event(tenant, signed.id, body)
-    statuses = await store([event], registers=False)
+    told = await store(events.posting_of([event]), registers=False)
     waker.wake()
-    return answer({"events": events.told([event], statuses)}, 202)
+    return told

@@ -32,8 +32,12 @@ def hash_of(row: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """Events posted together: each key once, with its content's hash. `repeated` are the places of repetitions."""
+    """Events posted together: each key once, with its content's hash. `repeated` are the places of repetitions.
 
+    The errors of a batch name the event's place in it.
+    """
+
+    is_batch: bool
     events: tuple[Event, ...]
     first: Mapping[Key, Event]
     hashes: Mapping[Key, bytes]
@@ -43,14 +47,18 @@ class Posting:
     def tenants(self) -> list[str]:
         return sorted({event.tenant for event in self.events})
 
+    def errors(self, places: Iterable[int], field: str, message: str) -> tuple[FieldError, ...]:
+        """Return the same error of each of some events."""
+        return tuple(FieldError(field, message, place if self.is_batch else None) for place in places)
+
 
 def content_of(event: Event) -> bytes:
     """Return the hash of an event's content."""
     return hash_of({name: getattr(event, name) for name in _COMPARED})
 
 
-def posting_of(events: Sequence[Event], contents: Sequence[bytes] | None = None) -> Posting:
-    """Return the posting; raises `Conflict`, naming the index, where one key stands for two contents.
+def posting_of(events: Sequence[Event], contents: Sequence[bytes] | None = None, *, is_batch: bool = False) -> Posting:
+    """Return the posting; raises `Conflict` where one key stands for two contents.
 
     `contents` are hashes to compare by, where what was sent is not what is stored.
     """
@@ -65,16 +73,15 @@ def posting_of(events: Sequence[Event], contents: Sequence[bytes] | None = None)
             repeated.add(index)
         if known != content:
             different.append(index)
+    posting = Posting(is_batch, tuple(events), first, hashes, frozenset(repeated))
     if different:
-        raise _conflict(different)
-    return Posting(tuple(events), first, hashes, frozenset(repeated))
+        raise _conflict(posting, different)
+    return posting
 
 
-def _conflict(places: Iterable[int]) -> Conflict:
-    errors = (FieldError("id", "was posted before with other content", index) for index in places)
-    return Conflict(
-        "An event of this tenant, source and id was posted before with other content.", errors=tuple(errors)
-    )
+def _conflict(posting: Posting, places: Iterable[int]) -> Conflict:
+    detail = "An event of this tenant, source and id was posted before with other content."
+    return Conflict(detail, errors=posting.errors(places, "id", "was posted before with other content"))
 
 
 #: Keys are inserted in one order, so that two postings of the same events wait for each other and never deadlock.
@@ -107,7 +114,7 @@ def accept(posting: Posting, registers: bool) -> Program[list[Status]]:
     """Store what is new and return each event's status, in the order of the posting; durable with the commit.
 
     `registers`: whether recipients that the events name and the directory does not know are registered. Raises
-    `InvalidInput` for unknown tenants and `Conflict` for other content, naming the index: then the caller's transaction
+    `InvalidInput` for unknown tenants and `Conflict` for other content: then the caller's transaction
     must not commit, for a posting is all or nothing.
     """
     told = yield _INSERT, {**_columns(posting), "given": posting.tenants, "registers": registers}
@@ -147,14 +154,14 @@ def _columns(posting: Posting) -> dict[str, Any]:
 def _refuse_unknown(posting: Posting, known: set[str]) -> None:
     places = [index for index, event in enumerate(posting.events) if event.tenant not in known]
     if places:
-        errors = tuple(FieldError("tenant", "is not a known tenant", index) for index in places)
+        errors = posting.errors(places, "tenant", "is not a known tenant")
         raise InvalidInput("The tenant is not known.", errors=errors)
 
 
 def _refuse_different(posting: Posting, rows: Rows) -> None:
     wrong = {_key(row) for row in rows if (row["content_hash"] or hash_of(row)) != posting.hashes[_key(row)]}
     if wrong:
-        raise _conflict(index for index, event in enumerate(posting.events) if event.key in wrong)
+        raise _conflict(posting, [place for place, event in enumerate(posting.events) if event.key in wrong])
 
 
 def _status(posting: Posting, inserted: set[Key], index: int) -> Status:

@@ -88,3 +88,12 @@ def counted_statements() -> Iterator[list[str]]:
         yield seen
     finally:
         event.remove(engine, "before_cursor_execute", note)
+
+
+def errors_of(answer: httpx.Response) -> list[tuple[Any, ...]]:
+    """Return a problem's errors as (index, field, message), the index only where there is one; checks its form."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == answer.status_code
+    assert all(body[name] for name in ("type", "title", "detail"))
+    return [tuple(error[name] for name in ("index", "field", "message") if name in error) for error in body["errors"]]
