@@ -12,6 +12,7 @@ import pytest
 
 from shared.catalog import Audience, EventType, catalog, targets
 from shared.errors import InvalidInput
+from shared.settings import PROJECT_ROOT
 from shared.templates import Rendered, is_personal, render
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
@@ -294,3 +295,8 @@ def test_the_rendered_texts_are_those_on_record(domain: str) -> None:
     if RECORD:
         path.write_text(json.dumps(now, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     assert json.loads(path.read_text(encoding="utf-8")) == now
+
+
+def test_every_event_type_is_in_the_documentation() -> None:
+    text = (PROJECT_ROOT / "docs" / "catalog.md").read_text()
+    assert {name for name in catalog().types if f"| `{name}` |" not in text} == set()
