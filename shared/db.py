@@ -66,6 +66,8 @@ def _engine_options(lane: str, pool_size: int) -> dict[str, Any]:
         "max_overflow": 0,
         "pool_timeout": POOL_TIMEOUT_S,
         "pool_pre_ping": False,
+        # An error that somebody prints must not quote a payload.
+        "hide_parameters": True,
         "json_serializer": lambda value: orjson.dumps(value).decode(),
         "json_deserializer": orjson.loads,
     }

@@ -159,7 +159,7 @@ def read_heads() -> TextClause:
 def read_behind() -> TextClause:
     """Select the heads of those of many inboxes that have changes after a cursor, or an epoch or key that is news.
 
-    `place` from 1 tells which. Parameters, arrays of equal length: tenants, recipients, epochs, seqs, keys (0: unknown).
+    `place` from 1 tells which. Array parameters: tenants, recipients, epochs, seqs, keys (0: unknown).
     """
     return text(f"""SELECT a.place, {_HEAD} FROM deployment d
         CROSS JOIN unnest(CAST(:tenants AS text[]), CAST(:recipients AS text[]), CAST(:epochs AS bigint[]),
