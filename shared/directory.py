@@ -154,6 +154,8 @@ _GIVEN = """jsonb_to_recordset(CAST(:rows AS jsonb))
     AS r(tenant text, id text, locale text, attributes jsonb, roles text[])"""
 #: Only the missing ones are tried, so that importing a file again burns no numbers.
 _MAKE_INBOXES = text(f"""
+    WITH returned AS (UPDATE inboxes i SET deserted = false FROM {_GIVEN}
+                      WHERE i.tenant = r.tenant AND i.recipient = r.id AND i.deserted)
     INSERT INTO inboxes (tenant, recipient) SELECT r.tenant, r.id FROM {_GIVEN}
     WHERE NOT EXISTS (SELECT FROM inboxes i WHERE i.tenant = r.tenant AND i.recipient = r.id)
     ORDER BY r.tenant, r.id ON CONFLICT (tenant, recipient) DO NOTHING""")
@@ -268,7 +270,8 @@ _DELETE_RECIPIENT = text("DELETE FROM recipients WHERE key = :key RETURNING key"
 _DELETE_NOTIFICATIONS = text("DELETE FROM notifications WHERE key = :key")
 #: Every cursor from before lies below the floor now: its holder is told to fetch the (empty) page.
 _EMPTY_INBOX = text("""
-    UPDATE inboxes SET seq = seq + 1, floor_seq = seq + 1, unread = 0, unseen = 0, total = 0 WHERE key = :key""")
+    UPDATE inboxes SET seq = seq + 1, floor_seq = seq + 1, unread = 0, unseen = 0, total = 0, deserted = true
+    WHERE key = :key""")
 
 
 def get_recipient(tenant: str, id: str) -> Program[Row]:

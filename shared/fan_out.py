@@ -116,10 +116,13 @@ def due_suspects() -> TextClause:
 
 @cache
 def lock_inboxes() -> TextClause:
-    """Lock inboxes in key order and select their counters and the epoch. Parameters: keys."""
+    """Lock inboxes in key order and select their counters and the epoch. Parameters: keys.
+
+    One whose recipient was deleted meanwhile is left out: PostgreSQL checks the condition again once it has the lock.
+    """
     return text("""
         SELECT d.epoch, i.key, i.tenant, i.recipient, i.seq, i.created, i.unread, i.unseen
-        FROM inboxes i CROSS JOIN deployment d WHERE i.key = ANY(CAST(:keys AS bigint[]))
+        FROM inboxes i CROSS JOIN deployment d WHERE i.key = ANY(CAST(:keys AS bigint[])) AND NOT i.deserted
         ORDER BY i.key FOR NO KEY UPDATE OF i""")
 
 

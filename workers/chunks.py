@@ -188,7 +188,8 @@ class _Chunk:
     def _write_shared(self, event: Prepared, size: int) -> None:
         rows = self._connection.execute(audience.lock_range(), self._range(event, size)).mappings().all()
         taken = rows[:size]
-        fresh = self._fresh(event, (row["key"] for row in taken))
+        there = [row["key"] for row in taken if not row["deserted"]]
+        fresh = self._fresh(event, there)
         keys_of: dict[int, list[int]] = {}
         for row in taken:
             if row["key"] in fresh:
@@ -196,7 +197,7 @@ class _Chunk:
         for keys in keys_of.values():
             place = next(row["place"] for row in taken if row["key"] == keys[0])
             self._multiply(event, event.shared_text(place), keys)
-        self._end([row["key"] for row in rows], size)
+        self._end([row["key"] for row in rows], size, gone=len(taken) - len(there))
 
     @staticmethod
     def _position(event: Prepared, place: int) -> int:
@@ -235,14 +236,15 @@ class _Chunk:
         rows = self._connection.execute(audience.read_range(), self._range(event, size)).mappings().all()
         taken: dict[int, Row] = {row["key"]: row for row in rows[:size]}
         texts = {key: event.text_for(row["place"], row) for key, row in taken.items()}
-        self._connection.execute(fan_out.lock_inboxes(), {"keys": list(taken)})
-        fresh = self._fresh(event, taken)
+        locked = self._connection.execute(fan_out.lock_inboxes(), {"keys": list(taken)}).mappings().all()
+        there = [row["key"] for row in locked]
+        fresh = self._fresh(event, there)
         if fresh:
             self._copy({key: text for key, text in texts.items() if key in fresh})
             keys = sorted(fresh)
             result = self._connection.execute(chunks.write_personal(), self._given(event, keys)).one()
             self._tell_each(result.lines, taken, texts)
-        self._end([row["key"] for row in rows], size)
+        self._end([row["key"] for row in rows], size, gone=len(taken) - len(there))
 
     def _copy(self, texts: dict[int, Text]) -> None:
         self._connection.execute(chunks.TEXTS_TABLE)
@@ -262,9 +264,12 @@ class _Chunk:
             self._done.messages.append((channel_of(row["tenant"], row["id"]), frame))
             self._done.told.append(1)
 
-    def _end(self, keys: list[int], size: int) -> None:
-        """End the chunk after `size` inboxes; what has grown beyond that becomes a chunk of its own."""
-        count, up_to = min(len(keys), size), self._row["up_to_key"]
+    def _end(self, keys: list[int], size: int, gone: int) -> None:
+        """End the chunk after `size` inboxes, of which `gone` lost their recipients meanwhile.
+
+        What has grown beyond that becomes a chunk of its own.
+        """
+        count, up_to = min(len(keys), size) - gone, self._row["up_to_key"]
         if len(keys) > size:
             rest = {"event_key": self._row["key"], "after_key": keys[size - 1], "up_to_key": up_to}
             self._done.left = self._connection.scalar(chunks.add_chunk(), rest)

@@ -138,9 +138,10 @@ class _Batch:
         inboxes = self._lock(ready)
         existing = self._existing(ready) if self._careful else frozenset()
         for event, texts in ready:
-            for key, text in texts.items():
-                self._number(event, inboxes[key], text, existing)
-            self._end(event.key, "done", count=len(texts), content_hash=event.content_hash)
+            there = [(inboxes[key], text) for key, text in texts.items() if key in inboxes]
+            for inbox, text in there:
+                self._number(event, inbox, text, existing)
+            self._end(event.key, "done", count=len(there), content_hash=event.content_hash)
         given = {
             **{f"row_{name}": self._rows[name] for name in fan_out.ROW_COLUMNS},
             **{f"event_{name}": self._ends[name] for name in fan_out.EVENT_COLUMNS},

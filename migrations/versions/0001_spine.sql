@@ -26,6 +26,8 @@ CREATE TABLE inboxes (
     floor_seq bigint NOT NULL DEFAULT 0,
     -- The ordinal up to which the cap has deleted everything.
     capped bigint NOT NULL DEFAULT 0,
+    -- Its recipient was deleted: a fan-out that found the person before must leave the inbox alone once it has the lock.
+    deserted boolean NOT NULL DEFAULT false,
     UNIQUE (tenant, recipient)
 ) WITH (fillfactor = 50);
 
