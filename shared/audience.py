@@ -138,14 +138,15 @@ def read_range() -> TextClause:
 
 @cache
 def lock_range() -> TextClause:
-    """Lock the inboxes of the first `limit` of one event's audience in a range of keys, in key order: key, place, deserted
-    (as of the lock: whose recipient was deleted meanwhile).
+    """Lock the inboxes of the first `limit` of one event's audience in a range of keys, in key order: key, place,
+    deserted (as of the lock: its recipient was deleted meanwhile).
 
     Parameters: those of `columns`, the range, limit. The range is repeated for the inboxes, whose part of it a plan can
     then read in order.
     """
     return text(f"""
-        SELECT i.key, a.place, i.deserted FROM ({_AUDIENCE} ORDER BY r.key LIMIT :limit) a JOIN inboxes i ON i.key = a.key
+        SELECT i.key, a.place, i.deserted
+        FROM ({_AUDIENCE} ORDER BY r.key LIMIT :limit) a JOIN inboxes i ON i.key = a.key
         WHERE i.key > CAST(:after_key AS bigint) AND i.key <= CAST(:up_to_key AS bigint)
         ORDER BY i.key FOR NO KEY UPDATE OF i""")
 
@@ -154,8 +155,8 @@ def lock_range() -> TextClause:
 def register_inboxes() -> TextClause:
     """Make inboxes for those (tenants, ids) that have none; in one order, so that two of these cannot deadlock."""
     return text("""
-        WITH given AS (
-            SELECT DISTINCT u.tenant, u.id FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[])) AS u(tenant, id)),
+        WITH given AS (SELECT DISTINCT u.tenant, u.id
+                       FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[])) AS u(tenant, id)),
         returned AS (UPDATE inboxes i SET deserted = false FROM given u
                      WHERE i.tenant = u.tenant AND i.recipient = u.id AND i.deserted)
         INSERT INTO inboxes (tenant, recipient) SELECT u.tenant, u.id FROM given u

@@ -34,7 +34,8 @@ def db(configured: dict[str, str]) -> Iterator[psycopg.Connection[Row]]:
 
 def waits_for_a_lock(db: psycopg.Connection[Row]) -> bool:
     row = db.execute(
-        "SELECT count(*) AS waiting FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        "SELECT count(*) AS waiting FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
     ).fetchone()
     return bool(row and row["waiting"])
 
