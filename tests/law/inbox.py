@@ -1,0 +1,313 @@
+"""One recipient's inbox as the law test drives it: HTTP calls, the workers' jobs, and everything ever known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+
+from shared.cursor import Cursor
+from tests import directory
+from tests.directory import Row
+from tests.law.model import Copy, assert_same, cursor_of
+from tests.law.wire import Answer, Call, Caller, Wire
+from tests.listener import Frame, token_for
+from tests.producers import BATCHED, STRUCTURED
+from workers import cancel, chunks, fan_out, retention
+
+TENANT = "law"
+SOURCE = "/law"
+INBOX = "/api/notifications"
+#: Members of every course beside the recipient: with one more, an event to them is too large for one transaction.
+COMPANIONS = ("c1", "c2", "c3", "c4")
+CHUNK_SIZE = len(COMPANIONS)
+#: The companions' inboxes are older, so the recipient is alone in the last chunk.
+THEIRS, OURS = 0, 1
+CAP = 6
+MAX_CHANGES = 16
+
+_numbers = count()
+
+
+@dataclass(slots=True)
+class Posted:
+    """An event, and how far it should be."""
+
+    id: str
+    key: int
+    envelope: dict[str, Any]
+    wide: bool
+    planned: bool = False
+    cancelled: bool = False
+    #: A worker has told it, which is once for ever.
+    due: bool = False
+
+    @property
+    def told(self) -> str:
+        """What its notification's message says of it and of no other."""
+        return f"#{self.id}#"
+
+
+@dataclass
+class World:
+    """What all examples share: an API process, its database, a producer."""
+
+    url: str
+    environment: dict[str, str]
+    database: psycopg.Connection[Row]
+    producer: Caller
+
+    def __post_init__(self) -> None:
+        directory.add_recipients(self.database, TENANT, COMPANIONS)
+
+    def new_inbox(self) -> Inbox:
+        """Return the empty inbox of a new recipient, who takes a course with the companions."""
+        name = f"r{next(_numbers)}"
+        key = directory.add_recipients(self.database, TENANT, [name])[name]
+        self.database.execute(
+            "INSERT INTO topic_members (tenant, topic, key) SELECT %s, %s, key FROM recipients WHERE id = ANY(%s)",
+            (TENANT, f"course:{name}", [*COMPANIONS, name]),
+        )
+        return Inbox(self, name, key)
+
+
+@dataclass
+class Inbox:
+    """The inbox. Methods that change it return nothing: what changed is for the law to find."""
+
+    world: World
+    name: str
+    key: int
+    bearer: str = ""
+    #: What a page told, or would have told, at each seq.
+    known: dict[int, Copy] = field(default_factory=dict)
+    floor: int = 0
+    events: list[Posted] = field(default_factory=list)
+    #: The counters and the cursor of the last mutation's answer.
+    answered: tuple[str, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        self.bearer = token_for(self.world.environment, self.name, tenant=TENANT)
+        self._caller = Caller(self.world.url, self.bearer)
+
+    def close(self) -> None:
+        """End its connection."""
+        self._caller.close()
+
+    # What a client reads
+
+    def stream(self, last_event_id: str | None = None, snapshot: bool = False) -> Wire:
+        """Return a new stream, asked for and not yet answered."""
+        return Wire(self.world.url, self.bearer, "snapshot=100" if snapshot else "", last_event_id)
+
+    def page(self) -> Copy:
+        """Return the whole inbox, fetched now, after holding page and counters to each other."""
+        shown, archive = (
+            self._ok(answer)
+            for answer in self._caller.all(
+                [Call("GET", f"{INBOX}?first=100"), Call("GET", f"{INBOX}?first=100&archived=true")]
+            )
+        )
+        heads = [(told["cursor"], told["unreadCount"], told["unseenCount"]) for told in (shown, archive)]
+        assert heads[0] == heads[1], "nothing changed between the two"
+        for told, archived in ((shown, False), (archive, True)):
+            _assert_is_page(told, archived)
+        rows = {row["id"]: row for told in (shown, archive) for row in told["nodes"]}
+        copy = Copy(cursor_of(shown["cursor"]), rows, shown["unreadCount"], shown["unseenCount"])
+        assert (copy.unread, copy.unseen) == copy.counted(), "badge and list disagree"
+        self.remember(copy)
+        return copy
+
+    def shown(self, frame: Frame) -> None:
+        """Hold a page that came with the stream to one fetched now."""
+        fresh = self._ok(self._caller.one("GET", f"{INBOX}?first=100"))
+        if frame.data["cursor"] == fresh["cursor"]:
+            assert frame.data == fresh
+
+    def pages(self, size: int) -> list[str]:
+        """Return the ids of what the inbox shows, read in pages of `size`."""
+        ids: list[str] = []
+        after = ""
+        while True:
+            told = self._ok(self._caller.one("GET", f"{INBOX}?first={size}{after}"))
+            assert len(told["nodes"]) <= size
+            ids += [row["id"] for row in told["nodes"]]
+            if not told["pageInfo"]["hasNextPage"]:
+                return ids
+            after = f"&after={told['pageInfo']['endCursor']}"
+
+    def changes(self, cursors: Sequence[Cursor]) -> list[dict[str, Any]]:
+        """Return what `/changes` tells since each of these."""
+        return [
+            self._ok(answer)
+            for answer in self._caller.all([Call("GET", f"{INBOX}/changes?since={cursor}") for cursor in cursors])
+        ]
+
+    def replayed(self, copy: Copy) -> Copy:
+        """Return the copy after `/changes` since its mark; fetched fresh where that cannot be told."""
+        (told,) = self.changes([copy.mark])
+        return self.page() if told["reset"] else copy.replayed(told)
+
+    def remember(self, copy: Copy) -> None:
+        """The copy is what a page would have told at its mark; everyone who was there agrees on it."""
+        assert_same(copy, self.known.setdefault(copy.mark.seq, copy), "what another client has at the same seq")
+
+    def servable(self, cursor: Cursor, head: Cursor) -> bool:
+        """Tell whether the way from a cursor can be told whole, by the protocol."""
+        return cursor.epoch == head.epoch and max(self.floor, head.seq - MAX_CHANGES) <= cursor.seq <= head.seq
+
+    # What the recipient does
+
+    def mark(self, id: str, wish: dict[str, bool]) -> Answer:
+        """Set marks of one notification; returns the answer."""
+        return self._note(self._caller.one("PATCH", f"{INBOX}/{id}", wish))
+
+    def delete(self, id: str) -> Answer:
+        """Delete one."""
+        return self._note(self._caller.one("DELETE", f"{INBOX}/{id}"))
+
+    def mark_all(self, what: str, up_to: Cursor | None) -> None:
+        """Mark all as `read` or `seen`, or, with `read-all`, as read by the other call."""
+        bound = {} if up_to is None else {"upTo": str(up_to)}
+        if what == "read-all":
+            answer = self._caller.one("POST", f"{INBOX}/read-all", bound or None)
+        else:
+            answer = self._caller.one("PATCH", INBOX, {what: True, **bound})
+        self._ok(self._note(answer))
+
+    def delete_read(self, up_to: Cursor | None) -> None:
+        """Delete what is read."""
+        bound = "" if up_to is None else f"&upTo={up_to}"
+        self._ok(self._note(self._caller.one("DELETE", f"{INBOX}?read=true{bound}")))
+
+    def _note(self, answer: Answer) -> Answer:
+        if answer.status == 200:
+            self.answered = (answer.told["cursor"], answer.told["unreadCount"], answer.told["unseenCount"])
+        return answer
+
+    @staticmethod
+    def _ok(answer: Answer) -> dict[str, Any]:
+        assert answer.status == 200, answer
+        told: dict[str, Any] = answer.told
+        return told
+
+    # What producers and workers do
+
+    def post(self, kinds: Sequence[str], *, together: bool) -> None:
+        """Post an event of each kind (a key of `_DATA`), in one batch or one after the other."""
+        made = [self._envelope(kind) for kind in kinds]
+        for batch in [made] if together else [[envelope] for envelope in made]:
+            assert self._post(batch) == ["accepted"] * len(batch)
+        keys = self.world.database.execute(
+            "SELECT key, id FROM events WHERE id = ANY(%s)", ([envelope["id"] for envelope in made],)
+        ).fetchall()
+        by_id = {row["id"]: row["key"] for row in keys}
+        self.events += [
+            Posted(envelope["id"], by_id[envelope["id"]], envelope, kind == "wide")
+            for envelope, kind in zip(made, kinds, strict=True)
+        ]
+
+    def _post(self, envelopes: list[dict[str, Any]]) -> list[str]:
+        body, kind = (envelopes[0], STRUCTURED) if len(envelopes) == 1 else (envelopes, BATCHED)
+        answer = self.world.producer.one("POST", "/api/events", body, kind)
+        assert answer.status == 202, answer
+        return [told["status"] for told in answer.told["events"]]
+
+    def _envelope(self, kind: str) -> dict[str, Any]:
+        id = f"e{next(_numbers)}"
+        data, type = _DATA[kind](self.name, f"#{id}#")
+        return {
+            "specversion": "1.0",
+            "id": id,
+            "source": SOURCE,
+            "type": type,
+            "tenant": TENANT,
+            "data": data,
+        }
+
+    def fan_out(self) -> None:
+        """Run the fan-out of whatever is pending, and the planning of what is too large for it."""
+        fan_out.fan_out_pending()
+        for event in self.events:
+            if event.wide:
+                chunks.plan(event.key)
+                event.planned = event.planned or not event.cancelled
+            elif not event.cancelled:
+                event.due = True
+
+    def run_chunks(self, numbers: Sequence[int]) -> None:
+        """Run these chunks of every large event that is planned."""
+        for event in self.events:
+            if event.planned:
+                for number in numbers:
+                    chunks.run_chunk(event.key, number)
+                event.due = event.due or (OURS in numbers and not event.cancelled)
+
+    def redeliver(self, event: Posted) -> None:
+        """Post the event again and run its tasks again."""
+        assert self._post([event.envelope]) == ["duplicate"]
+        fan_out.run_alone(event.key)
+        self.fan_out()
+
+    def cancel(self, event: Posted) -> None:
+        """Ask for the event to be cancelled."""
+        target = f"/api/events/{event.id}?source={quote(SOURCE, safe='')}&tenant={TENANT}"
+        answer = self.world.producer.one("DELETE", target)
+        assert answer.status == (200 if event.cancelled else 202), answer
+        event.cancelled = True
+
+    def withdraw(self) -> None:
+        """Withdraw what was cancelled."""
+        for event in self.events:
+            if event.cancelled:
+                assert cancel.withdraw(event.key)
+
+    def expire(self) -> None:
+        """Delete what has expired."""
+        assert retention.expire()
+
+    def cap(self) -> None:
+        """Keep the last `CAP` created."""
+        assert retention.cap()
+
+    def purge(self) -> None:
+        """Remove the inbox's tombstones, as in a week, and work out the floor that this makes."""
+        last = self.world.database.execute(
+            "WITH aged AS (UPDATE notifications SET deleted_at = now() - interval '8 days'"
+            " WHERE key = %s AND deleted_at IS NOT NULL RETURNING event_key, seq)"
+            " SELECT max(a.seq) AS seq FROM aged a JOIN events e ON e.key = a.event_key"
+            " WHERE e.state IN ('done', 'cancelled', 'failed')",
+            (self.key,),
+        ).fetchone()
+        assert last is not None
+        assert retention.purge()
+        self.floor = max(self.floor, last["seq"] or 0)
+
+
+_DATA = {
+    "plain": lambda name, told: (
+        {"student_id": name, "course_id": name, "course_title": told, "grade": "A"},
+        "grade.posted",
+    ),
+    "short": lambda name, told: ({"recipient_id": name, "message": told}, "system.test"),
+    "wide": lambda name, told: ({"course_id": name, "course_title": name, "change": told}, "course.updated"),
+}
+
+
+def _assert_is_page(told: dict[str, Any], archived: bool) -> None:
+    nodes = told["nodes"]
+    assert not told["pageInfo"]["hasNextPage"]
+    assert told["totalCount"] == len(nodes)
+    order = [row["createdSeq"] for row in nodes]
+    assert order == sorted(set(order), reverse=True)
+    assert all((row["archivedAt"] is not None) == archived for row in nodes)
+    head = cursor_of(told["cursor"]).seq
+    for row in nodes:
+        assert row["createdSeq"] <= row["seq"] <= head
+        assert row["read"] == (row["readAt"] is not None)
+        assert not row["read"] or row["seenAt"] is not None, "read is seen"
+        assert row["archivedAt"] is None or row["read"], "archived is read"

@@ -1,0 +1,303 @@
+"""The law as a state machine: whatever happens to an inbox, a page and what is told after it are a fresh page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from shared.cursor import Cursor
+from tests.law.device import Device
+from tests.law.inbox import OURS, THEIRS, Inbox, World
+from tests.law.model import Copy, assert_same, cursor_of
+
+#: Which of several: drawn without knowing how many there are, so that an example reads the same when it shrinks.
+WHICH = st.integers(0, 7)
+DEVICES = st.integers(0, 1)
+KINDS = st.sampled_from(["plain", "short", "wide"])
+WISHES = st.sampled_from(
+    [
+        {"read": True},
+        {"read": False},
+        {"seen": True},
+        {"archived": True},
+        {"archived": False},
+        {"archived": False, "read": False},
+        {"read": True, "seen": True, "archived": True},
+    ]
+)
+#: What a mark is called in a notification's JSON, and what it says when it is set.
+_TIMES = {"read": "readAt", "seen": "seenAt", "archived": "archivedAt"}
+_TOLD = re.compile(r"#e\d+#")
+
+
+class Law(RuleBasedStateMachine):
+    """One recipient with two devices. After every rule the law is checked along every way there is."""
+
+    #: What was done in all examples together.
+    counts: ClassVar[dict[str, int]] = {"examples": 0, "steps": 0, "ways": 0, "streams": 0, "resets": 0}
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.inbox: Inbox = world.new_inbox()
+        self.devices = [Device(self.inbox), Device(self.inbox)]
+        self.fresh: Copy = self.inbox.page()
+        #: The notification of each event, and the notifications that are gone: they never come back.
+        self.told: dict[str, str] = {}
+        self.gone: set[str] = set()
+        self.checked: tuple[Cursor, int] | None = None
+        self.turn = 0
+        self.counts["examples"] += 1
+
+    def teardown(self) -> None:
+        """Let go of the connections."""
+        for device in self.devices:
+            device.disconnect()
+        self.inbox.close()
+
+    # What happens
+
+    @initialize(kinds=st.lists(KINDS, max_size=4), listening=st.booleans())
+    def begin(self, kinds: list[str], listening: bool) -> None:
+        """The inbox has something already, before or while the first device listens."""
+        if listening:
+            self.devices[0].connect(None)
+        if kinds:
+            self.inbox.post(kinds, together=True)
+            self.inbox.fan_out()
+            self.inbox.run_chunks([THEIRS, OURS])
+
+    @rule(kinds=st.lists(KINDS, min_size=1, max_size=4), together=st.booleans(), fan_out=st.booleans())
+    def post(self, kinds: list[str], together: bool, fan_out: bool) -> None:
+        self.inbox.post(kinds, together=together)
+        if fan_out:
+            self.inbox.fan_out()
+
+    @rule()
+    def fan_out(self) -> None:
+        self.inbox.fan_out()
+
+    @rule(numbers=st.sampled_from([[OURS], [THEIRS], [THEIRS, OURS], [OURS, OURS]]))
+    @precondition(lambda self: any(event.planned for event in self.inbox.events))
+    def run_chunks(self, numbers: list[int]) -> None:
+        self.inbox.run_chunks(numbers)
+
+    @rule(which=WHICH)
+    @precondition(lambda self: self.inbox.events)
+    def redeliver(self, which: int) -> None:
+        self.inbox.redeliver(self._chosen(self.inbox.events, which))
+
+    @rule(which=WHICH, withdraw=st.booleans())
+    @precondition(lambda self: self.inbox.events)
+    def cancel(self, which: int, withdraw: bool) -> None:
+        self.inbox.cancel(self._chosen(self.inbox.events, which))
+        if withdraw:
+            self.inbox.withdraw()
+
+    @rule()
+    @precondition(lambda self: any(event.cancelled for event in self.inbox.events))
+    def withdraw(self) -> None:
+        self.inbox.withdraw()
+
+    @rule()
+    def expire(self) -> None:
+        self.inbox.expire()
+
+    @rule()
+    def cap(self) -> None:
+        self.inbox.cap()
+
+    @rule()
+    def purge(self) -> None:
+        self.inbox.purge()
+
+    @rule(which=WHICH, wish=WISHES)
+    @precondition(lambda self: self.fresh.rows)
+    def mark(self, which: int, wish: dict[str, bool]) -> None:
+        row = self._chosen(self.fresh.newest_first(), which)
+        answer = self.inbox.mark(row["id"], wish)
+        impossible = wish == {"read": False} and row["archivedAt"] is not None
+        assert answer.status == (409 if impossible else 200), answer
+        if not impossible:
+            marks = {name: answer.told[time] is not None for name, time in _TIMES.items()}
+            assert wish.items() <= marks.items(), (wish, marks)
+            head = {name: answer.told.pop(name) for name in ("unreadCount", "unseenCount", "cursor")}
+            assert answer.told == self.inbox.page().rows[row["id"]], head
+
+    @rule(which=WHICH)
+    @precondition(lambda self: self.fresh.rows)
+    def delete(self, which: int) -> None:
+        self._delete(self._chosen(self.fresh.newest_first(), which)["id"])
+
+    def _delete(self, id: str) -> None:
+        assert self.inbox.delete(id).status == 200
+        assert self.inbox.delete(id).status == 404
+
+    @rule(which=WHICH, between=st.booleans())
+    @precondition(lambda self: self.fresh.rows)
+    def delete_purge_redeliver(self, which: int, between: bool) -> None:
+        """The way by which a deleted notification could come back."""
+        row = self._chosen(self.fresh.newest_first(), which)
+        (event,) = (each for each in self.inbox.events if each.told in row["message"])
+        self._delete(row["id"])
+        if between:
+            self.law()
+        self.inbox.answered = None
+        self.inbox.purge()
+        self.inbox.redeliver(event)
+
+    @rule(what=st.sampled_from(["read", "seen", "read-all"]), up_to=st.none() | WHICH)
+    def mark_all(self, what: str, up_to: int | None) -> None:
+        self.inbox.mark_all(what, self._bound(up_to))
+
+    @rule(up_to=st.none() | WHICH)
+    def delete_read(self, up_to: int | None) -> None:
+        self.inbox.delete_read(self._bound(up_to))
+
+    # How devices come and go
+
+    @rule(device=DEVICES)
+    def disconnect(self, device: int) -> None:
+        self.devices[device].disconnect()
+
+    @rule(device=DEVICES, snapshot=st.booleans())
+    def connect_anew(self, device: int, snapshot: bool) -> None:
+        """Without a cursor: the stream first, then the page."""
+        self.devices[device].connect(None, snapshot=snapshot)
+
+    @rule(device=DEVICES)
+    @precondition(lambda self: any(device.copy for device in self.devices))
+    def come_back(self, device: int) -> None:
+        """With the cursor that it had."""
+        copy = self.devices[device].copy
+        if copy is not None:
+            self._resume(self.devices[device], copy)
+
+    @rule(device=DEVICES, which=st.integers(0, 30))
+    def resume(self, device: int, which: int) -> None:
+        """With any cursor that somebody ever had."""
+        self._resume(self.devices[device], self._known(which))
+
+    def _resume(self, device: Device, copy: Copy) -> None:
+        expected = 0 if self.inbox.servable(copy.mark, self.fresh.mark) else 1
+        device.connect(copy, str(copy.mark))
+        device.opened()
+        assert device.resets == expected, f"from {copy.mark} to {self.fresh.mark}, floor {self.inbox.floor}"
+
+    @rule(device=DEVICES, which=st.integers(0, 30), frames=st.integers(1, 5))
+    def resume_and_be_cut(self, device: int, which: int, frames: int) -> None:
+        self.devices[device].connect(self._known(which), str(self._known(which).mark))
+        self.devices[device].cut_after(frames)
+
+    @rule(device=DEVICES, cursor=st.sampled_from(["future", "epoch", "foreign"]))
+    def come_with_what_cannot_be_served(self, device: int, cursor: str) -> None:
+        epoch, seq = self.fresh.mark
+        told = {"future": f"{epoch}-{seq + 1}", "epoch": f"{epoch + 1}-{seq}", "foreign": "a-17"}[cursor]
+        self.devices[device].connect(self.fresh, told)
+        self.devices[device].opened()
+        assert self.devices[device].resets == 1
+
+    @rule(device=DEVICES, which=st.none() | st.integers(0, 30), what=st.sampled_from(["post", "read", "delete_read"]))
+    def come_while_something_changes(self, device: int, which: int | None, what: str) -> None:
+        """The stream is asked for, and the change is made before it is answered, or after, or meanwhile."""
+        copy = None if which is None else self._known(which)
+        self.devices[device].connect(copy, None if copy is None else str(copy.mark))
+        if what == "post":
+            self.inbox.post(["plain"], together=True)
+            self.inbox.fan_out()
+        elif what == "read":
+            self.inbox.mark_all("read", None)
+        else:
+            self.inbox.delete_read(None)
+
+    # The law
+
+    @invariant()
+    def law(self) -> None:
+        """Everybody has what a page fetched now has, and every way from every cursor leads there."""
+        self.counts["steps"] += 1
+        fresh, before = self.inbox.page(), self.fresh
+        self.fresh = fresh
+        if self.inbox.answered is not None:
+            assert self.inbox.answered == (str(fresh.mark), fresh.unread, fresh.unseen)
+            self.inbox.answered = None
+        assert (fresh.mark.seq == before.mark.seq) == (fresh == before), "a change has a seq, and a seq a change"
+        self._exactly_once(before)
+        for number, device in enumerate(self.devices):
+            if device.connected:
+                assert_same(device.follow(fresh.mark), fresh, f"device {number}")
+        if self.checked != (fresh.mark, self.inbox.floor):
+            self.checked = (fresh.mark, self.inbox.floor)
+            self._every_way(fresh)
+
+    def _exactly_once(self, before: Copy) -> None:
+        self.gone |= before.rows.keys() - self.fresh.rows.keys()
+        assert not self.gone & self.fresh.rows.keys(), "a deleted notification came back"
+        for id, row in self.fresh.rows.items():
+            told = _TOLD.search(row["message"])
+            assert told is not None
+            assert self.told.setdefault(told[0], id) == id, "an event was told twice"
+        assert set(self.told) == {event.told for event in self.inbox.events if event.due}
+
+    def _every_way(self, fresh: Copy) -> None:
+        epoch, head = fresh.mark
+        cursors = [Cursor(epoch, seq) for seq in range(head + 2)] + [Cursor(epoch + 1, head)]
+        ways = dict(zip(cursors, self.inbox.changes(cursors), strict=True))
+        for cursor, told in ways.items():
+            assert told["reset"] == (not self.inbox.servable(cursor, fresh.mark)), (cursor, told, self.inbox.floor)
+            assert not told["hasMore"]
+            assert cursor_of(told["cursor"]) == fresh.mark
+            assert not (told["reset"] and told["changes"])
+        for copy in self.inbox.known.values():
+            if not ways[copy.mark]["reset"]:
+                self._way(copy, ways, fresh)
+        self._stream(ways, fresh)
+
+    def _way(self, copy: Copy, ways: dict[Cursor, dict[str, Any]], fresh: Copy) -> None:
+        """Go the way from one copy, and from each frame of it the way that a resumption there tells."""
+        cut = copy
+        for step in ways[copy.mark]["changes"]:
+            seq = cursor_of(step["id"]).seq
+            assert step["prev"] == cut.mark.seq < seq, "prev is broken"
+            assert step["type"] == "changed"
+            cut = cut.after(step, seq)
+            assert_same(cut.replayed(ways[cut.mark]), fresh, f"the way from {copy.mark}, cut at {cut.mark},")
+            self.counts["ways"] += 1
+        assert_same(cut.synced(ways[copy.mark]), fresh, f"the way from {copy.mark}")
+        self.counts["ways"] += 1
+
+    def _stream(self, ways: dict[Cursor, dict[str, Any]], fresh: Copy) -> None:
+        """Resume a real stream from one of the cursors, the next one each time."""
+        self.turn += 1
+        copy = self._known(self.turn * 5)
+        device = Device(self.inbox)
+        device.connect(copy, str(copy.mark))
+        try:
+            assert_same(device.follow(fresh.mark), fresh, f"a stream resumed from {copy.mark}")
+        finally:
+            device.disconnect()
+        told = ways[copy.mark]
+        # connected; then each step and synced, or reset.
+        assert (device.resets, device.frames) == (int(told["reset"]), 2 + len(told["changes"]))
+        self.counts["streams"] += 1
+        self.counts["resets"] += device.resets
+
+    # Choosing
+
+    @staticmethod
+    def _chosen(things: Any, which: int) -> Any:
+        return things[which % len(things)]
+
+    def _known(self, which: int) -> Copy:
+        """Return what somebody once had: 0 is the latest."""
+        seqs = sorted(self.inbox.known, reverse=True)
+        return self.inbox.known[seqs[which % len(seqs)]]
+
+    def _bound(self, which: int | None) -> Cursor | None:
+        return None if which is None else self._known(which).mark
+
+
+Factory = Callable[[], Law]

@@ -1,0 +1,75 @@
+"""The law (I6): a page fetched at any time, and what is told after it, are a page fetched fresh.
+
+`CARILLON_LAW_EXAMPLES=5000` looks further than a run of all tests has time for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from unittest.mock import patch
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from shared.catalog import Catalog, catalog
+from tests import directory
+from tests.law.inbox import CAP, CHUNK_SIZE, MAX_CHANGES, TENANT, World
+from tests.law.machine import Law
+from tests.law.wire import Caller
+from tests.producers import make_key
+from tests.servers import ApiServer
+
+EXAMPLES = int(os.environ.get("CARILLON_LAW_EXAMPLES", "500"))
+STEPS = 12
+#: An example takes a fifth of a second on a quiet machine. One that fails is made small, which takes some hundred more.
+TIMEOUT_S = 300 + EXAMPLES * 2
+
+
+@pytest.fixture
+def settings_env(settings_env: dict[str, str]) -> dict[str, str]:
+    """Bounds so small that examples reach them."""
+    return {
+        **settings_env,
+        "CARILLON_INBOX_CAP": str(CAP),
+        "CARILLON_CHUNK_SIZE": str(CHUNK_SIZE),
+        "CARILLON_REPLAY_MAX_CHANGES": str(MAX_CHANGES),
+        "CARILLON_STREAMS_PER_RECIPIENT": "100",
+    }
+
+
+@pytest.fixture
+def world(configured: dict[str, str], api_server: ApiServer) -> Iterator[World]:
+    with directory.connect(configured["CARILLON_DATABASE_URL"]) as database:
+        producer = Caller(api_server.url, make_key([TENANT]))
+        yield World(api_server.url, configured, database, producer)
+        producer.close()
+
+
+@pytest.fixture
+def short_lived(configured: dict[str, str]) -> Iterator[None]:
+    """Let tests expire at once, of all types: the shortest life in the catalog is a day."""
+    kinds = catalog().types
+    expiring = {**kinds, "system.test": replace(kinds["system.test"], time_to_live=timedelta(0))}
+    with patch("workers.prepare.catalog", lambda: Catalog(expiring)):
+        yield
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+def test_a_page_and_what_is_told_after_it_are_a_fresh_page(world: World, short_lived: None) -> None:
+    profile = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=STEPS,
+        deadline=None,
+        report_multiple_bugs=False,
+        print_blob=True,
+        # Explaining which arguments matter runs a failing example hundreds of times more.
+        phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+    )
+    run_state_machine_as_test(lambda: Law(world), settings=profile)
+    assert Law.counts["examples"] >= EXAMPLES, Law.counts
+    print(Law.counts)

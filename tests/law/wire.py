@@ -1,0 +1,155 @@
+"""The inbox's API as bytes on sockets: many calls in one round trip, and a stream that is read when it is asked for.
+
+Both are plain and blocking: an example of the law test makes hundreds of calls, and what they tell has to come in an
+order that a second run repeats.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import orjson
+
+from tests.listener import STREAM, Frame, parse
+
+#: Two busy cores answer within milliseconds; whoever waits this long waits for something that will not come.
+WITHIN_S = 20.0
+#: More than any answer here has; what is larger is read in pieces.
+PIECE = 256 * 1024
+
+
+class Call(NamedTuple):
+    """One request."""
+
+    method: str
+    path: str
+    body: Any = None
+    kind: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer; `told` is its JSON."""
+
+    status: int
+    told: Any
+
+
+def _connected(url: str) -> socket.socket:
+    address = urlsplit(url)
+    plain = socket.create_connection((address.hostname, address.port), WITHIN_S)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return plain
+
+
+class Caller:
+    """A keep-alive connection that carries several calls at once (pipelined), answered in their order."""
+
+    def __init__(self, url: str, bearer: str) -> None:
+        self._url, self._bearer = url, bearer
+        self._plain = _connected(url)
+        self._rest = b""
+
+    def close(self) -> None:
+        """End the connection."""
+        self._plain.close()
+
+    def one(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Answer:
+        """Return the answer of one call."""
+        return self.all([Call(method, path, body, kind)])[0]
+
+    def all(self, calls: Sequence[Call]) -> list[Answer]:
+        """Return the answers of several, which the server takes one after the other."""
+        self._plain.sendall(b"".join(self._encoded(call) for call in calls))
+        return [self._answer() for _ in calls]
+
+    def _encoded(self, call: Call) -> bytes:
+        body = b"" if call.body is None else orjson.dumps(call.body)
+        told = f"content-type: {call.kind}\r\ncontent-length: {len(body)}\r\n" if call.body is not None else ""
+        head = f"{call.method} {call.path} HTTP/1.1\r\nhost: law\r\nauthorization: Bearer {self._bearer}\r\n{told}\r\n"
+        return head.encode() + body
+
+    def _answer(self) -> Answer:
+        while (end := self._rest.find(b"\r\n\r\n")) < 0:
+            self._more()
+        lines = self._rest[:end].split(b"\r\n")
+        fields = dict(line.lower().split(b": ", 1) for line in lines[1:])
+        until = end + 4 + int(fields[b"content-length"])
+        while len(self._rest) < until:
+            self._more()
+        body, self._rest = self._rest[end + 4 : until], self._rest[until:]
+        return Answer(int(lines[0].split()[1]), orjson.loads(body))
+
+    def _more(self) -> None:
+        piece = self._plain.recv(PIECE)
+        assert piece, "the server ended the connection"
+        self._rest += piece
+
+
+class Wire:
+    """One connection to the stream. The request is sent at once; what comes is read by `next` and `waiting`."""
+
+    def __init__(self, url: str, bearer: str, query: str = "", last_event_id: str | None = None) -> None:
+        self._plain = _connected(url)
+        told = f"last-event-id: {last_event_id}\r\n" if last_event_id is not None else ""
+        target = STREAM + (f"?{query}" if query else "")
+        request = f"GET {target} HTTP/1.1\r\nhost: law\r\nauthorization: Bearer {bearer}\r\n{told}\r\n"
+        self._plain.sendall(request.encode())
+        self._bytes, self._text, self._begun = b"", b"", False
+        self._frames: deque[Frame] = deque()
+
+    def close(self) -> None:
+        """Cut the connection."""
+        self._plain.close()
+
+    def next(self) -> Frame:
+        """Return the next frame, heartbeats left out. Fails when none comes."""
+        deadline = time.monotonic() + WITHIN_S
+        while not self._frames:
+            left = deadline - time.monotonic()
+            assert left > 0, f"no frame within {WITHIN_S} s"
+            self._plain.settimeout(left)
+            self._take(self._plain.recv(PIECE))
+        return self._frames.popleft()
+
+    def waiting(self) -> list[Frame]:
+        """Return the frames that are there already."""
+        self._plain.setblocking(False)
+        try:
+            self._take(self._plain.recv(PIECE))
+        except BlockingIOError:
+            pass
+        frames = list(self._frames)
+        self._frames.clear()
+        return frames
+
+    def _take(self, piece: bytes) -> None:
+        assert piece, "the server ended the stream"
+        self._bytes += piece
+        if not self._begun and not self._begin():
+            return
+        self._unchunk()
+        whole, _, self._text = self._text.rpartition(b"\n\n")
+        if whole:
+            self._frames += (frame for frame in parse(whole + b"\n\n") if frame.event != "heartbeat")
+
+    def _begin(self) -> bool:
+        head, end, rest = self._bytes.partition(b"\r\n\r\n")
+        if end:
+            assert head.startswith(b"HTTP/1.1 200"), head + rest
+            self._bytes, self._begun = rest, True
+        return self._begun
+
+    def _unchunk(self) -> None:
+        while (end := self._bytes.find(b"\r\n")) >= 0:
+            size = int(self._bytes[:end], 16)
+            if len(self._bytes) < end + 2 + size + 2:
+                return
+            self._text += self._bytes[end + 2 : end + 2 + size]
+            self._bytes = self._bytes[end + 2 + size + 2 :]
