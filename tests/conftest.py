@@ -15,6 +15,7 @@ import hypothesis
 import psycopg
 import pytest
 import redis
+import structlog
 from psycopg import sql
 
 from shared import db
@@ -29,6 +30,14 @@ hypothesis.settings.load_profile("carillon")
 
 TEMPLATE = "template_carillon"
 _numbers = count()
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """Forget a test's log settings with the test: they name a captured standard error that is closed by then."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture(scope="session")

@@ -88,9 +88,20 @@ async def said(collected: Collected, line: str, within: float = 10.0) -> None:
     await eventually_async(it, within)
 
 
+#: What the run itself started before the test: its servers and the zygote.
+_others: set[psutil.Process] = set()
+
+
+@pytest.fixture(autouse=True)
+def _know_the_others() -> None:
+    _others.clear()
+    _others.update(psutil.Process().children())
+
+
 def children() -> list[psutil.Process]:
-    found: list[psutil.Process] = psutil.Process().children(recursive=True)
-    return found
+    """Return the processes that the test has started, and theirs."""
+    mine = [child for child in psutil.Process().children() if child not in _others]
+    return [*mine, *(descendant for child in mine for descendant in child.children(recursive=True))]
 
 
 async def none_left(before: list[psutil.Process]) -> None:
