@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from shared.cursor import Cursor, parse_cursor
-from tests.law.model import Copy, cursor_of
+from tests.law.model import Copy
 from tests.law.wire import Wire
 from tests.listener import Frame
 
@@ -38,6 +38,7 @@ class Device:
         self._wire: Wire | None = None
         self._at = -1
         self._presented: str | None = None
+        self._with_page = False
         #: The opening is over: the copy is whole up to its mark.
         self._begun = False
         self.copy: Copy | None = None
@@ -53,7 +54,7 @@ class Device:
         """Ask for a stream and wait for nothing. `copy`: what the client has at the cursor that it presents."""
         self.disconnect()
         self.copy, self._presented, self._begun, self._at = copy, last_event_id, False, -1
-        self.resets = 0
+        self._with_page, self.resets = snapshot, 0
         self._wire = self._home.stream(last_event_id, snapshot)
 
     def disconnect(self) -> None:
@@ -100,13 +101,14 @@ class Device:
         ours = self._presented is not None and parse_cursor(self._presented) is not None
         assert frame.id == (self._presented if ours else head)
         self._at = frame.seq
-        if self._presented is None and self.copy is None:
+        if self._presented is None:
             self.copy = self._home.page()
-            self._begun = True
+            self._begun = not self._with_page
 
     def _snapshot(self, frame: Frame) -> None:
         assert frame.seq == self._at, "the page is as of the cursor that the stream began with"
         self._home.shown(frame)
+        self._begun = True
 
     def _reset(self, frame: Frame) -> None:
         self.resets += 1
@@ -146,5 +148,3 @@ _TAKEN: dict[str, Callable[[Device, Frame], None]] = {
     "notification": Device._changed,
     "synced": Device._synced,
 }
-
-__all__ = ["Device", "Home", "cursor_of"]

@@ -239,8 +239,19 @@ class Inbox:
             elif not event.cancelled:
                 event.due = True
 
-    def run_chunks(self, numbers: Sequence[int]) -> None:
-        """Run these chunks of every large event that is planned."""
+    def run_our_chunks(self) -> None:
+        """Run the recipient's chunks of large events; the events go on being fanned out."""
+        self._run_chunks(OURS)
+
+    def run_their_chunks(self) -> None:
+        """Run the companions' chunks."""
+        self._run_chunks(THEIRS)
+
+    def run_all_chunks(self) -> None:
+        """Run all chunks of large events."""
+        self._run_chunks(THEIRS, OURS)
+
+    def _run_chunks(self, *numbers: int) -> None:
         for event in self.events:
             if event.planned:
                 for number in numbers:

@@ -24,7 +24,7 @@ from tests.producers import make_key
 from tests.servers import ApiServer
 
 EXAMPLES = int(os.environ.get("CARILLON_LAW_EXAMPLES", "500"))
-STEPS = 12
+STEPS = 14
 #: An example takes a fifth of a second on a quiet machine. One that fails is made small, which takes some hundred more.
 TIMEOUT_S = 300 + EXAMPLES * 2
 
