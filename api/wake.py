@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 
 from celery import Celery
+from kombu.exceptions import KombuError
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -69,5 +70,5 @@ class Waker:
         try:
             if self._redis.set(WAKE_FLAG, 1, nx=True, px=WAKE_FLAG_MS):
                 self._app.send_task(FAN_OUT_TASK, queue=FAN_OUT_QUEUE, ignore_result=True, retry=False)
-        except (RedisError, OSError, self._app.connection_for_write().connection_errors) as error:
+        except (RedisError, OSError, KombuError, *self._app.connection_for_write().connection_errors) as error:
             log().warning("wake.dropped", reason=type(error).__name__)

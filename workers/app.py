@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task, signals
+from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 import beat_schedule
@@ -161,7 +162,7 @@ def send(name: str, *args: int | str) -> bool:
     """Queue a task in its lane; returns False, logged, where the broker is away. Arguments are ids only."""
     try:
         app.send_task(name, args=args, retry=False)
-    except (OSError, RedisError, *app.connection_for_write().connection_errors) as error:
+    except (OSError, RedisError, KombuError, *app.connection_for_write().connection_errors) as error:
         log().warning("task.not_sent", task=name, reason=type(error).__name__)
         return False
     return True

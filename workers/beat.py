@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery.beat import ScheduleEntry, Scheduler
+from kombu.exceptions import KombuError
 
 from shared.logs import log
 
@@ -30,6 +31,6 @@ class BoundedScheduler(Scheduler):  # type: ignore[misc]
         except self.connection.channel_errors:
             # No message was ever sent there.
             return 0
-        except (OSError, *self.connection.connection_errors):
+        except (OSError, KombuError, *self.connection.connection_errors):
             # Sending says so itself, and its failure is handled there.
             return 0
