@@ -20,7 +20,7 @@ from api.publish import Publisher
 from api.wake import Waker
 from shared import db
 from shared.catalog import catalog
-from shared.errors import StartError
+from shared.errors import StartError, tell_in_one_sentence
 from shared.logs import configure_logs, log
 from shared.settings import settings
 
@@ -89,6 +89,7 @@ class SecurityHeaders:
 
 def create_app() -> FastAPI:
     """Return the application; raises `StartError` or `CatalogError` with one sentence when it cannot serve."""
+    tell_in_one_sentence()
     configure_logs("api")
     _require_servers()
     catalog()

@@ -176,6 +176,12 @@ RECORD_DEPLOYMENT = text(f"""
 RENEW_EPOCH = text(f"UPDATE deployment SET epoch = {NEW_EPOCH} RETURNING epoch")
 
 
+def reason_of(error: BaseException | None) -> str:
+    """Return what psycopg says of a failed connection, without the hints that it sets in below."""
+    told = [line for line in str(error).splitlines() if line and not line[0].isspace()]
+    return told[-1].strip() if told else "no answer"
+
+
 def wait_for_database(url: str, within: float) -> None:
     """Return once the server answers, or raise `StartError` after `within` seconds."""
     engine = create_engine(sqlalchemy_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
@@ -188,7 +194,7 @@ def wait_for_database(url: str, within: float) -> None:
             except OperationalError as error:
                 if time.monotonic() > deadline:
                     where = make_url(url).render_as_string(hide_password=True)
-                    reason = str(error.orig).strip().splitlines()[-1]
+                    reason = reason_of(error.orig)
                     raise StartError(
                         f"The database at {where} does not answer ({reason}): start it, or correct "
                         f"CARILLON_DATABASE_URL."

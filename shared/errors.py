@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 
@@ -54,6 +56,21 @@ class CarillonError(Exception):
         if self.errors:
             problem["errors"] = [error.as_json() for error in self.errors]
         return problem
+
+
+def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if isinstance(error, CarillonError):
+        sys.stderr.write(f"{error.detail}\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+def tell_in_one_sentence() -> None:
+    """From now on an error of ours that ends this process is told by its sentence alone; other errors as before.
+
+    For programs that others start (uvicorn, celery) and that have no place to catch what their start raises.
+    """
+    sys.excepthook = _told
 
 
 class SettingsError(CarillonError):

@@ -6,13 +6,15 @@ in `<data dir>/runtime.json`, and every other process of the checkout (workers, 
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import SettingsError
@@ -20,6 +22,21 @@ from shared.errors import SettingsError
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 #: HMAC keys shorter than the hash's output weaken it (RFC 7518, section 3.2).
 MIN_SECRET_BYTES = 32
+#: AES-256.
+SECRET_KEY_BYTES = 32
+_ADDRESS = r"(?:\S*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s@:/?\[\]]*)(?::[0-9]{1,5})?(?:[/?]\S*)?"
+_DATABASE = re.compile(rf"postgres(?:ql)?(?:\+\w+)?://{_ADDRESS}")
+_REDIS = re.compile(rf"rediss?://{_ADDRESS}|unix://\S+")
+#: Redis, or another of the transports that Celery knows.
+_BROKER = re.compile(rf"{_REDIS.pattern}|(?!rediss?:|unix:)[a-z][a-z0-9+]*://\S+")
+_DATABASE_EXAMPLE = "postgresql://user:password@host:5432/name"
+_REDIS_EXAMPLE = "redis://user:password@host:6379/0"
+_ADDRESSES = {
+    "database_url": (_DATABASE, _DATABASE_EXAMPLE),
+    "database_owner_url": (_DATABASE, _DATABASE_EXAMPLE),
+    "redis_url": (_REDIS, _REDIS_EXAMPLE),
+    "broker_url": (_BROKER, _REDIS_EXAMPLE),
+}
 
 
 class Settings(BaseSettings):
@@ -92,6 +109,21 @@ class Settings(BaseSettings):
             raise ValueError(f"must be at least {MIN_SECRET_BYTES} bytes long")
         return value
 
+    @field_validator("secret_key")
+    @classmethod
+    def _a_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _is_key(value.get_secret_value()):
+            raise ValueError(f"must be {SECRET_KEY_BYTES} bytes in url-safe base64")
+        return value
+
+    @field_validator("database_url", "database_owner_url", "redis_url", "broker_url")
+    @classmethod
+    def _an_address(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        form, example = _ADDRESSES[str(info.field_name)]
+        if value is not None and not form.fullmatch(value.get_secret_value()):
+            raise ValueError(f"must be a URL such as {example}")
+        return value
+
     @model_validator(mode="after")
     def _production_needs_secrets(self) -> Settings:
         if self.environment != "production":
@@ -106,6 +138,13 @@ class Settings(BaseSettings):
     def development(self) -> bool:
         """True where the demo people, the test endpoint and the published secrets of a laptop are allowed."""
         return self.environment == "development"
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(base64.urlsafe_b64decode(text)) == SECRET_KEY_BYTES
+    except ValueError:
+        return False
 
 
 def runtime_file(data_dir: Path) -> Path:

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 import beat_schedule
 from shared import db
 from shared.catalog import catalog
-from shared.errors import StartError
+from shared.errors import StartError, tell_in_one_sentence
 from shared.logs import configure_logs, log
 from shared.settings import PROJECT_ROOT, settings
 from shared.wake import (
@@ -63,6 +63,7 @@ ROUTES = {
 
 def configuration() -> dict[str, Any]:
     """Return Celery's settings; read when they are first needed, so that importing a task needs no server."""
+    tell_in_one_sentence()
     broker, redis = settings().broker_url, settings().redis_url
     if broker is None or redis is None:
         raise StartError("No broker: set CARILLON_BROKER_URL and CARILLON_REDIS_URL, or start with `make up`.")

@@ -105,7 +105,9 @@ def _database(problem: Any) -> str | None:
         return "The database has no tables of Carillon yet: run `carillon migrate`."
     if type(problem).__name__ not in ("OperationalError", "TimeoutError"):
         return None
-    reason = (str(origin).strip().splitlines() or ["no answer"])[-1]
+    from shared.db import reason_of
+
+    reason = reason_of(origin)
     return f"The database does not answer ({reason}): start it with `make up`, or correct CARILLON_DATABASE_URL."
 
 

@@ -273,7 +273,7 @@ def test_every_failure_is_one_sentence(cli: Cli, arguments: list[str], words: st
 def test_a_database_that_is_away_is_one_sentence(settings_env: dict[str, str], request: pytest.FixtureRequest) -> None:
     settings_env["CARILLON_DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"
     cli: Cli = request.getfixturevalue("cli")
-    one_sentence(cli("key", "list"), "The database does not answer")
+    one_sentence(cli("key", "list"), "Connection refused")
     one_sentence(cli("status"), "The database does not answer")
     assert "✗ the database does not answer" in cli("doctor").out
 

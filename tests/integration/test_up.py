@@ -252,6 +252,7 @@ def test_a_database_that_is_away_is_told_in_one_sentence_after_the_bounded_wait(
     )
     assert up.ended() == 1
     assert f"127.0.0.1:{port}/carillon does not answer" in up.last_line
+    assert "Connection refused" in up.last_line
     assert "CARILLON_DATABASE_URL" in up.last_line
     assert "hidden" not in up.output
     assert up.family() == []

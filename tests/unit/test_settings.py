@@ -25,6 +25,18 @@ def test_every_setting_is_written_down_and_nothing_else() -> None:
         ("CARILLON_JWT_SECRET", "short", "CARILLON_JWT_SECRET: must be at least 32 bytes long."),
         ("CARILLON_PORT", "99999", "CARILLON_PORT: Input should be less than or equal to 65535."),
         ("CARILLON_HEARTBEAT_SECONDS", "soon", "CARILLON_HEARTBEAT_SECONDS: Input should be a valid number"),
+        ("CARILLON_SECRET_KEY", "c2hvcnQ=", "CARILLON_SECRET_KEY: must be 32 bytes in url-safe base64."),
+        ("CARILLON_SECRET_KEY", "no base64", "CARILLON_SECRET_KEY: must be 32 bytes in url-safe base64."),
+        ("CARILLON_DATABASE_URL", "hunter2", "CARILLON_DATABASE_URL: must be a URL such as postgresql://"),
+        (
+            "CARILLON_DATABASE_URL",
+            "mysql://u:hunter2@h/d",
+            "CARILLON_DATABASE_URL: must be a URL such as postgresql://",
+        ),
+        ("CARILLON_DATABASE_OWNER_URL", "postgresql://u:hunter2@h:no/d", "CARILLON_DATABASE_OWNER_URL: must be a URL"),
+        ("CARILLON_REDIS_URL", "localhost:6379", "CARILLON_REDIS_URL: must be a URL such as redis://"),
+        ("CARILLON_REDIS_URL", "redis://:hunter2@h:no/0", "CARILLON_REDIS_URL: must be a URL such as redis://"),
+        ("CARILLON_BROKER_URL", "localhost", "CARILLON_BROKER_URL: must be a URL such as redis://"),
     ],
 )
 def test_a_wrong_setting_is_a_sentence_that_names_it(
@@ -34,6 +46,23 @@ def test_a_wrong_setting_is_a_sentence_that_names_it(
     with pytest.raises(SettingsError) as raised:
         load_settings()
     assert sentence in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("database_url", "postgresql://u:p@/name?host=/run/postgresql"),
+        ("database_url", "postgresql+psycopg://u:p%40@[::1]:5432/name"),
+        ("redis_url", "redis://localhost"),
+        ("redis_url", "rediss://user:p:w@host:6379/0?ssl_ca_certs=/ca.pem"),
+        ("redis_url", "unix:///run/redis.sock?db=1"),
+        ("broker_url", "amqp://guest:guest@one:5672//;amqp://two//"),
+        ("broker_url", "redis+socket:///run/redis.sock"),
+    ],
+)
+def test_an_address_is_taken_in_every_form_that_its_driver_knows(name: str, url: str) -> None:
+    assert getattr(load_settings(**{name: url}), name).get_secret_value() == url
 
 
 def test_production_names_what_it_misses(monkeypatch: pytest.MonkeyPatch) -> None:
