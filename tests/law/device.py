@@ -26,6 +26,9 @@ class Home(Protocol):
     def replayed(self, copy: Copy) -> Copy:
         """Return the copy after `/changes` since its mark."""
 
+    def heard(self, what: str) -> None:
+        """A stream told this: the kind of a change, or the frame's event."""
+
     def remember(self, copy: Copy) -> None:
         """The copy is what a page would have told at its mark."""
 
@@ -93,6 +96,7 @@ class Device:
     def _take(self, frame: Frame) -> None:
         assert frame.id is not None, frame
         self.frames += 1
+        self._home.heard(frame.data.get("reason", frame.kind))
         _TAKEN[frame.event](self, frame)
 
     def _connected(self, frame: Frame) -> None:

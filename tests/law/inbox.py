@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -60,6 +61,8 @@ class World:
     environment: dict[str, str]
     database: psycopg.Connection[Row]
     producer: Caller
+    #: How often streams told what: kinds of change, reasons of deletions, other events.
+    heard: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         directory.add_recipients(self.database, TENANT, COMPANIONS)
@@ -151,6 +154,10 @@ class Inbox:
         """Return the copy after `/changes` since its mark; fetched fresh where that cannot be told."""
         (told,) = self.changes([copy.mark])
         return self.page() if told["reset"] else copy.replayed(told)
+
+    def heard(self, what: str) -> None:
+        """Count what streams told."""
+        self.world.heard[what] += 1
 
     def remember(self, copy: Copy) -> None:
         """The copy is what a page would have told at its mark; everyone who was there agrees on it."""
@@ -299,7 +306,8 @@ class Inbox:
         self.floor = max(self.floor, last["seq"] or 0)
 
 
-_DATA = {
+#: An event's data and type, for a recipient and what its text is to say.
+_DATA: dict[str, Callable[[str, str], tuple[dict[str, Any], str]]] = {
     "plain": lambda name, told: (
         {"student_id": name, "course_id": name, "course_title": told, "grade": "A"},
         "grade.posted",

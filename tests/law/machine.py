@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from shared.cursor import Cursor
 from tests.law.device import Device
 from tests.law.inbox import Inbox, World
-from tests.law.model import Copy, assert_same, cursor_of
+from tests.law.model import Copy, Notification, assert_same, cursor_of
 
 #: Which of several: drawn without knowing how many there are, so that an example reads the same when it shrinks.
 WHICH = st.integers(0, 7)
@@ -51,11 +52,14 @@ class Law(RuleBasedStateMachine):
     """One recipient with two devices. After every rule the law is checked along every way there is."""
 
     #: What was done in all examples together.
-    counts: ClassVar[dict[str, int]] = {"examples": 0, "steps": 0, "ways": 0, "streams": 0, "resets": 0}
+    counts: ClassVar[Counter[str]] = Counter()
 
-    def __init__(self, world: World) -> None:
+    #: Where the inboxes are; set before the first example.
+    world: ClassVar[World]
+
+    def __init__(self) -> None:
         super().__init__()
-        self.inbox: Inbox = world.new_inbox()
+        self.inbox: Inbox = self.world.new_inbox()
         self.devices = [Device(self.inbox), Device(self.inbox)]
         self.fresh: Copy = self.inbox.page()
         #: The notification of each event, and the notifications that are gone: they never come back.
@@ -75,15 +79,14 @@ class Law(RuleBasedStateMachine):
 
     # What happens
 
-    @initialize(kinds=st.lists(KINDS, max_size=4), listening=st.booleans())
+    @initialize(kinds=st.lists(KINDS, min_size=1, max_size=4), listening=st.booleans())
     def begin(self, kinds: list[str], listening: bool) -> None:
         """The inbox has something already, before or while the first device listens."""
         if listening:
             self.devices[0].connect(None)
-        if kinds:
-            self.inbox.post(kinds, together=True)
-            self.inbox.fan_out()
-            self.inbox.run_all_chunks()
+        self.inbox.post(kinds, together=True)
+        self.inbox.fan_out()
+        self.inbox.run_all_chunks()
 
     @rule(kinds=st.lists(KINDS, min_size=1, max_size=4), together=st.booleans(), fan_out=st.booleans())
     def post(self, kinds: list[str], together: bool, fan_out: bool) -> None:
@@ -110,7 +113,44 @@ class Law(RuleBasedStateMachine):
     @rule(which=WHICH, wish=WISHES)
     @precondition(lambda self: self.fresh.rows)
     def mark(self, which: int, wish: dict[str, bool]) -> None:
-        row = self._chosen(self.fresh.newest_first(), which)
+        """Whatever it changes; often nothing."""
+        self._mark(self._chosen(self.fresh.newest_first(), which), wish)
+
+    @rule(which=WHICH)
+    @precondition(lambda self: self._rows(readAt=False))
+    def read(self, which: int) -> None:
+        self._mark(self._chosen(self._rows(readAt=False), which), {"read": True})
+
+    @rule(which=WHICH)
+    @precondition(lambda self: self._rows(readAt=True))
+    def unread(self, which: int) -> None:
+        self._mark(self._chosen(self._rows(readAt=True), which), {"read": False})
+
+    @rule(which=WHICH)
+    @precondition(lambda self: self._rows(seenAt=False))
+    def see(self, which: int) -> None:
+        self._mark(self._chosen(self._rows(seenAt=False), which), {"seen": True})
+
+    @rule(which=WHICH)
+    @precondition(lambda self: self._rows(archivedAt=False))
+    def archive(self, which: int) -> None:
+        self._mark(self._chosen(self._rows(archivedAt=False), which), {"archived": True})
+
+    @rule(which=WHICH, wish=st.sampled_from([{"archived": False}, {"archived": False, "read": False}]))
+    @precondition(lambda self: self._rows(archivedAt=True))
+    def unarchive(self, which: int, wish: dict[str, bool]) -> None:
+        self._mark(self._chosen(self._rows(archivedAt=True), which), wish)
+
+    def _rows(self, **marks: bool) -> list[Notification]:
+        """Return the notifications that have, or have not, these times, newest first."""
+        wanted = marks.items()
+        return [
+            row
+            for row in self.fresh.newest_first()
+            if all((row[time] is not None) == is_set for time, is_set in wanted)
+        ]
+
+    def _mark(self, row: Notification, wish: dict[str, bool]) -> None:
         answer = self.inbox.mark(row["id"], wish)
         impossible = wish == {"read": False} and row["archivedAt"] is not None
         assert answer.status == (409 if impossible else 200), answer
@@ -160,18 +200,11 @@ class Law(RuleBasedStateMachine):
         """Without a cursor: the stream first, then the page."""
         self.devices[device].connect(None, snapshot=snapshot)
 
-    @rule(device=DEVICES)
-    @precondition(lambda self: any(device.copy for device in self.devices))
-    def come_back(self, device: int) -> None:
-        """With the cursor that it had."""
-        copy = self.devices[device].copy
-        if copy is not None:
-            self._resume(self.devices[device], copy)
-
-    @rule(device=DEVICES, which=st.integers(0, 30))
-    def resume(self, device: int, which: int) -> None:
-        """With any cursor that somebody ever had."""
-        self._resume(self.devices[device], self._known(which))
+    @rule(device=DEVICES, which=st.none() | st.integers(0, 30))
+    def resume(self, device: int, which: int | None) -> None:
+        """With the cursor that it has, or with any that somebody ever had."""
+        copy = self.devices[device].copy if which is None else self._known(which)
+        self._resume(self.devices[device], copy or self.fresh)
 
     def _resume(self, device: Device, copy: Copy) -> None:
         expected = 0 if self.inbox.servable(copy.mark, self.fresh.mark) else 1
@@ -220,6 +253,18 @@ class Law(RuleBasedStateMachine):
             assert fresh.rows[self.answered["id"]].items() <= self.answered.items()
             self.answered = None
         assert (fresh.mark.seq == before.mark.seq) == (fresh == before), "a change has a seq, and a seq a change"
+        self.counts["changes"] += fresh.mark != before.mark
+        for what, is_so in {
+            "TMP both": all(d.connected for d in self.devices),
+            "TMP one": any(d.connected for d in self.devices),
+            "TMP head>16": fresh.mark.seq > 16,
+            "TMP floor": self.inbox.floor > 0,
+            "TMP arch": any(r["archivedAt"] for r in fresh.rows.values()),
+            "TMP rows>1": len(fresh.rows) > 1,
+            "TMP rows>3": len(fresh.rows) > 3,
+            "TMP rows0": len(fresh.rows) == 0,
+        }.items():
+            self.counts[what] += is_so
         self._exactly_once(before)
         for number, device in enumerate(self.devices):
             if device.connected:
@@ -293,6 +338,3 @@ class Law(RuleBasedStateMachine):
 
     def _bound(self, which: int | None) -> Cursor | None:
         return None if which is None else self._known(which).mark
-
-
-Factory = Callable[[], Law]

@@ -10,6 +10,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -121,10 +122,8 @@ class Wire:
     def waiting(self) -> list[Frame]:
         """Return the frames that are there already."""
         self._plain.setblocking(False)
-        try:
+        with suppress(BlockingIOError):
             self._take(self._plain.recv(PIECE))
-        except BlockingIOError:
-            pass
         frames = list(self._frames)
         self._frames.clear()
         return frames
