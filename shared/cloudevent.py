@@ -165,7 +165,7 @@ def _extension_faults(present: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         elif not isinstance(value, str | bool | int):
             yield name, "must be a text, a whole number, true or false"
     trace = present.get("traceparent")
-    if isinstance(trace, str) and not _TRACEPARENT.fullmatch(trace):
+    if trace is not None and not (isinstance(trace, str) and _TRACEPARENT.fullmatch(trace)):
         yield "traceparent", "must be a W3C trace parent"
 
 

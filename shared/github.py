@@ -375,7 +375,7 @@ def _id(value: Any) -> str | None:
     """Return an id of the catalog's form; anything else, control characters included, is none."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
         return None
-    return value if plain(value, MAX_ID) == value else None
+    return value if value.isprintable() and plain(value, MAX_ID) == value else None
 
 
 def _url(value: Any) -> str | None:

@@ -29,7 +29,7 @@ MAX_AMOUNT = 10**13
 #: As many as one event may name.
 MAX_NAMED = 100
 
-_ID: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_ID}
+_ID: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_ID, "format": "id"}
 
 KINDS: dict[str, dict[str, Any]] = {
     "id": _ID,
@@ -79,6 +79,7 @@ _TYPE_NAMES = {
 _FORMATS = {
     "action-url": "must be a path with one leading slash, or an https URL on an allowed host",
     "day-or-time": "must be a date or a time (RFC 3339)",
+    "id": "must be printable characters",
 }
 
 
@@ -118,7 +119,8 @@ def _schema(kind: Any) -> dict[str, Any]:
 
 def validator(schema: dict[str, Any]) -> Validator:
     """Return the compiled schema. Raises ValueError where it is no valid JSON Schema."""
-    formats = {"action-url": _is_action_url, "day-or-time": _is_day_or_time}
+    # An id may name a recipient or a topic, and those are printable in the directory and in tokens as well.
+    formats = {"action-url": _is_action_url, "day-or-time": _is_day_or_time, "id": str.isprintable}
     return Validator(schema, validate_formats=True, formats=formats)
 
 

@@ -49,6 +49,8 @@ WRONG: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"Tenant": "x"}, [("Tenant", "is no attribute: those have 1 to 20 lower-case letters and digits")]),
     ({"x": {"y": 1}}, [("x", "must be a text, a whole number, true or false")]),
     ({"traceparent": "zz"}, [("traceparent", "must be a W3C trace parent")]),
+    ({"traceparent": 7}, [("traceparent", "must be a W3C trace parent")]),
+    ({"data": {**DATA, "student_id": "a\nb"}}, [("data.student_id", "must be printable characters")]),
     ({"data": []}, [("data", "must be an object")]),
     (
         {"data": None},

@@ -209,6 +209,8 @@ def test_every_offending_field_is_named_by_its_path() -> None:
         ("system.announcement", {"audience": {"role": ""}}, ("audience.role", "must have at least 1 characters")),
         ("system.announcement", {"audience": {"all": 1}}, ("audience.all", "is not a field of this type")),
         ("github.mentioned", {"mentioned_ids": ["a", 1]}, ("mentioned_ids.1", "must be a string")),
+        ("github.mentioned", {"mentioned_ids": ["a", "b\n"]}, ("mentioned_ids.1", "must be printable characters")),
+        ("system.announcement", {"audience": {"role": "\u200b"}}, ("audience.role", "must be printable characters")),
         (
             "system.announcement",
             {"action_url": "javascript:alert(1)"},
