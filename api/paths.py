@@ -22,7 +22,10 @@ def names_of(request: Request, count: int) -> list[str]:
     """
     raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
     parts = raw.partition(b"?")[0].split(b"/")[_PREFIX_PARTS:]
-    names = [unquote_to_bytes(part).decode(errors="replace") for part in parts]
+    try:
+        names = [unquote_to_bytes(part).decode() for part in parts]
+    except UnicodeDecodeError:
+        raise NotFound from None
     if len(names) != count or not all(map(is_name, names)):
         raise NotFound
     return names

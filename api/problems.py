@@ -36,11 +36,18 @@ def _carillon(_request: Request, error: Exception) -> Response:
 
 def invalid(faults: Sequence[Any], skipped: int = 0) -> InvalidInput:
     """Return pydantic's faults as ours; `skipped` parts at the front of a path are not the sender's words."""
-    return InvalidInput(errors=tuple(FieldError(_field(fault["loc"], skipped), fault["msg"]) for fault in faults))
+    return InvalidInput(errors=tuple(FieldError(_field(fault["loc"], skipped), _message(fault)) for fault in faults))
+
+
+def _message(fault: Any) -> str:
+    """Return pydantic's words for a fault, without what they say of our classes."""
+    if fault["type"] in ("model_type", "dict_type"):
+        return "must be an object"
+    return str(fault["msg"]).removeprefix("Value error, ")
 
 
 def _field(location: tuple[Any, ...], skipped: int) -> str:
-    return ".".join(str(part) for part in location[skipped:]) or "body"
+    return ".".join(str(part) for part in location[skipped:])
 
 
 def _invalid(_request: Request, error: Exception) -> Response:

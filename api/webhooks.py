@@ -16,6 +16,7 @@ from api.events import Posted, store
 from api.paths import Name
 from shared import cloudevent, db, directory, events, github, signing, strict_json, topics
 from shared.cloudevent import Event
+from shared.directory import NAME
 from shared.errors import FieldError, InvalidInput, MalformedBody, Unauthenticated
 from shared.github import GithubEvent
 from shared.settings import settings
@@ -103,7 +104,10 @@ def _github_headers(request: Request) -> tuple[str, str, str]:
     if not signature:
         raise Unauthenticated("Sign the delivery: X-Hub-Signature-256.")
     told = {name: request.headers.get(name, "") for name in ("X-GitHub-Delivery", "X-GitHub-Event")}
-    wrong = tuple(FieldError(name, "is required") for name, value in told.items() if not cloudevent.is_name(value))
+    wrong = tuple(
+        FieldError(name, NAME if value else "is required")
+        for name, value in told.items() if not cloudevent.is_name(value)
+    )  # fmt: skip
     if wrong:
         raise InvalidInput(errors=wrong)
     return told["X-GitHub-Delivery"], told["X-GitHub-Event"], signature

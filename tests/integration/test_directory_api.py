@@ -99,7 +99,11 @@ async def test_each_wrong_field_is_named_and_nothing_is_stored(
     typeless = await api.put(ANN, content=b"{}", headers=headers)
     large = await api.put(ANN, content=b" " * 100_000, headers={**headers, "content-type": "application/json"})
     assert [answer.status_code for answer in (malformed, listed, typeless, large)] == [400, 400, 415, 413]
-    for path in (f"/api/recipients/{TENANT}/%00", f"/api/recipients/{TENANT}/{'x' * 201}"):
+    for path in (
+        f"/api/recipients/{TENANT}/%00",
+        f"/api/recipients/{TENANT}/%FF",
+        f"/api/recipients/{TENANT}/{'x' * 201}",
+    ):
         assert (await _put(api, headers, path)).status_code == 404
     assert rows(database_url, "SELECT count(*) FROM inboxes") == [(0,)]
 

@@ -341,6 +341,21 @@ def test_more_than_500_changes_behind_is_a_reset(
 
 
 @pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        ("{}", "", "name at least one of read, seen, archived"),
+        ("[]", "", "must be an object"),
+        ('{"read":1}', "read", "Input should be a valid boolean"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_told_in_words_of_the_interface(
+    ada: Client, body: str, field: str, message: str
+) -> None:
+    answer = ada.patch("/notifications/no-uuid", content=body, headers={"content-type": "application/json"})
+    assert answer.json()["errors"] == [{"field": field, "message": message}]
+
+
+@pytest.mark.parametrize(
     ("body", "status"),
     [
         ("{}", 422),

@@ -194,6 +194,8 @@ async def test_a_github_body_that_is_wrong_is_refused_with_nothing_stored(
     anonymous = {**_github(github_secret, b"{}"), "x-github-delivery": "", "x-github-event": "x" * 201}
     answer = await api.post(GITHUB, content=b"{}", headers=anonymous)
     assert (answer.status_code, _fields(answer)) == (422, ["X-GitHub-Delivery", "X-GitHub-Event"])
+    told = [error["message"] for error in answer.json()["errors"]]
+    assert told == ["is required", "must be a text of 1 to 200 printable characters"]
     nul = await api.post("/api/webhooks/github?tenant=%00", content=b"{}", headers=_github(github_secret, b"{}"))
     assert (nul.status_code, _fields(nul)) == (422, ["tenant"])
     assert stored(database_url) == 0
