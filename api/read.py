@@ -187,13 +187,15 @@ class Batch(Generic[Question, Answer]):
             future.cancel()
 
 
-def _connected(head: Head, cursor: Cursor) -> bytes:
+def connected(head: Head, cursor: Cursor) -> bytes:
+    """Return a stream's first frame: where it begins, and where the inbox is."""
+    seconds = settings().heartbeat_seconds
     data = {
         "status": "connected",
         "cursor": str(cursor),
         "head": str(head.cursor),
         **head.counters.as_json(),
-        "heartbeatSeconds": settings().heartbeat_seconds,
+        "heartbeatSeconds": int(seconds) if seconds.is_integer() else seconds,
     }
     return encode(FrameEvent.CONNECTED, data, cursor, retry_ms=retry_ms())
 
@@ -222,13 +224,13 @@ class Reader:
             return await self._with_page(inbox, wish.snapshot)
         head = await self.heads.ask((inbox.tenant, inbox.recipient))
         reset = Replay(head.cursor, head.cursor, head.counters, reset=True).encode() if wish.foreign else b""
-        return Opening(_connected(head, head.cursor) + reset, head.cursor, head.key, wish.foreign)
+        return Opening(connected(head, head.cursor) + reset, head.cursor, head.key, wish.foreign)
 
     async def _resumed(self, inbox: Inbox, after: Cursor) -> Opening:
         told = await self.changes.ask(Wanted(inbox.tenant, inbox.recipient, after))
         replay = told.replay
-        connected = _connected(Head(told.key, replay.head, replay.counters), after)
-        return Opening(connected + replay.encode(), replay.head, told.key, replay.reset)
+        first = connected(Head(told.key, replay.head, replay.counters), after)
+        return Opening(first + replay.encode(), replay.head, told.key, replay.reset)
 
     async def _with_page(self, inbox: Inbox, limit: int) -> Opening:
         statement, values = read_page(Filter())
@@ -237,4 +239,4 @@ class Reader:
             rows = await _rows(statement, parameters)
         head = head_of(rows[0])
         page = encode(FrameEvent.SNAPSHOT, page_json(rows, limit), head.cursor)
-        return Opening(_connected(head, head.cursor) + page, head.cursor, head.key)
+        return Opening(connected(head, head.cursor) + page, head.cursor, head.key)

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from api.read import Batch
+from api.read import Batch, connected
+from shared.cursor import Cursor
+from shared.frames import Counters
+from shared.inbox import Head
+from shared.settings import settings
+
+
+@pytest.fixture
+def fresh_settings() -> Iterator[None]:
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
 
 
 async def test_questions_asked_at_once_are_one_query_and_those_asked_meanwhile_the_next() -> None:
@@ -67,3 +78,13 @@ async def test_stopping_cancels_whoever_waits() -> None:
     await batch.stop()
     results = await asyncio.gather(*answers, return_exceptions=True)
     assert [type(result) for result in results] == [asyncio.CancelledError] * 2
+
+
+@pytest.mark.parametrize(("seconds", "told"), [("30", b'"heartbeatSeconds":30}'), ("0.5", b'"heartbeatSeconds":0.5}')])
+@pytest.mark.usefixtures("fresh_settings")
+def test_a_stream_is_told_its_heartbeat_as_the_contract_writes_it(
+    seconds: str, told: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARILLON_HEARTBEAT_SECONDS", seconds)
+    head = Head(1, Cursor(1, 41), Counters(3, 1, 3))
+    assert told in connected(head, head.cursor)
