@@ -31,13 +31,14 @@ DAY_S = 24 * 3600
 
 
 @app.task(name=ACCEPT_TASK, bind=True, ignore_result=False)
-def accept_event(self: Task, event: Any) -> dict[str, Any]:
-    """Store one event; returns the body of HTTP's answer. `event` is a CloudEvent as a JSON text.
+def accept_event(self: Task, *given: Any, **named: Any) -> dict[str, Any]:
+    """Store one event; returns the body of HTTP's answer. The one argument is a CloudEvent as a JSON text.
 
     A database that is away is waited for, and then the message is put back: it is never lost, and never answered before
     the event is durable.
     """
     headers = self.request.headers or {}
+    event = given[0] if len(given) == 1 and not named else None
     try:
         told = _patiently(event, headers)
     except CarillonError as refused:
@@ -72,7 +73,7 @@ def _accept(event: Any, headers: dict[str, Any]) -> dict[str, Any]:
 
 def _body_of(event: Any) -> bytes:
     if not isinstance(event, str):
-        raise MalformedBody("The task's argument must be a CloudEvent as a JSON text.")
+        raise MalformedBody("The task's one argument must be a CloudEvent as a JSON text.")
     try:
         body = event.encode()
     except UnicodeEncodeError:

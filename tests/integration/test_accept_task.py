@@ -49,7 +49,11 @@ class Producer:
 
     def send(self, body: Any, headers: dict[str, Any]) -> str:
         """Send, and return the key under which the result will stand."""
-        sent = self.app.send_task(ACCEPT_TASK, args=[body], queue=ACCEPT_QUEUE, headers=headers)
+        return self.send_all([body], headers)
+
+    def send_all(self, arguments: list[Any], headers: dict[str, Any]) -> str:
+        """As `send`, with any number of arguments."""
+        sent = self.app.send_task(ACCEPT_TASK, args=arguments, queue=ACCEPT_QUEUE, headers=headers)
         return f"celery-task-meta-{sent.id}"
 
     def result(self, name: str) -> dict[str, Any]:
@@ -113,6 +117,8 @@ def test_every_refusal_is_the_problem_that_http_would_answer_and_stores_nothing(
         "too early": (producer.told(body, **producer.headers(body, age_s=-600)), 401, []),
         "another's secret": (other.told(body), 403, ["tenant"]),
         "no text": (producer.told({"id": "e1"}), 400, []),
+        "no argument": (producer.result(producer.send_all([], producer.headers(""))), 400, []),
+        "two arguments": (producer.result(producer.send_all([body, body], producer.headers(body))), 400, []),
         "no json": (producer.told("{"), 400, []),
         "no UTF-8": (producer.told('"\ud800"'), 400, []),
         "unknown type": (producer.told(_text(type="no.such")), 422, ["type"]),
