@@ -25,10 +25,22 @@ LONG = "x" * 20_000
 SMALL = 4096
 
 
+#: So long that only the bound of the backlog ends a reader, however slow this machine is.
+PATIENT = 300.0
+
+
 @pytest.fixture
-def edge(postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis, tmp_path: Path) -> Iterator[Edge]:
+def send_timeout() -> float:
+    """How long readers of the test's process may take nothing."""
+    return SEND_TIMEOUT
+
+
+@pytest.fixture
+def edge(
+    postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis, tmp_path: Path, send_timeout: float
+) -> Iterator[Edge]:
     """An API process of one test."""
-    settings = {"CARILLON_STREAM_SEND_TIMEOUT_SECONDS": str(SEND_TIMEOUT), "CARILLON_RECONCILE_SECONDS": "1"}
+    settings = {"CARILLON_STREAM_SEND_TIMEOUT_SECONDS": str(send_timeout), "CARILLON_RECONCILE_SECONDS": "1"}
     with new_database(postgres) as url, running_edge(url, shared_redis.url(), tmp_path, **settings) as running:
         yield running
 
@@ -74,6 +86,7 @@ async def test_a_reader_that_takes_nothing_is_cut_and_its_neighbour_hears_everyt
     await slow.close()
 
 
+@pytest.mark.parametrize("send_timeout", [PATIENT])
 async def test_a_slow_reader_that_wakes_up_is_told_slow_and_resumes_with_its_cursor(edge: Edge) -> None:
     ada = edge.recipient()
     slow = await stuck_listener(edge, ada)
