@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, groupby
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 import psycopg
 
+from shared import db, inbox
 from shared.cursor import Cursor
+from shared.frames import Replay, dumps
 from tests import directory
 from tests.directory import Row
 from tests.law.model import Copy, assert_same, cursor_of
@@ -28,8 +31,8 @@ COMPANIONS = ("c1", "c2", "c3", "c4")
 CHUNK_SIZE = len(COMPANIONS)
 #: The companions' inboxes are older, so the recipient is alone in the last chunk.
 THEIRS, OURS = 0, 1
-CAP = 6
-MAX_CHANGES = 16
+CAP = 4
+MAX_CHANGES = 8
 
 _numbers = count()
 
@@ -60,7 +63,9 @@ class World:
     url: str
     environment: dict[str, str]
     database: psycopg.Connection[Row]
-    producer: Caller
+    caller: Caller
+    #: A producer's key.
+    key: str
     #: How often streams told what: kinds of change, reasons of deletions, other events.
     heard: Counter[str] = field(default_factory=Counter)
 
@@ -95,11 +100,12 @@ class Inbox:
 
     def __post_init__(self) -> None:
         self.bearer = token_for(self.world.environment, self.name, tenant=TENANT)
-        self._caller = Caller(self.world.url, self.bearer)
 
-    def close(self) -> None:
-        """End its connection."""
-        self._caller.close()
+    def _call(self, method: str, path: str = "", body: Any = None) -> Call:
+        return Call(self.bearer, method, INBOX + path, body)
+
+    def _get(self, *paths: str) -> list[dict[str, Any]]:
+        return [self._ok(answer) for answer in self.world.caller.all([self._call("GET", path) for path in paths])]
 
     # What a client reads
 
@@ -109,12 +115,7 @@ class Inbox:
 
     def page(self) -> Copy:
         """Return the whole inbox, fetched now, after holding page and counters to each other."""
-        shown, archive = (
-            self._ok(answer)
-            for answer in self._caller.all(
-                [Call("GET", f"{INBOX}?first=100"), Call("GET", f"{INBOX}?first=100&archived=true")]
-            )
-        )
+        shown, archive = self._get("?first=100", "?first=100&archived=true")
         heads = [(told["cursor"], told["unreadCount"], told["unseenCount"]) for told in (shown, archive)]
         assert heads[0] == heads[1], "nothing changed between the two"
         for told, archived in ((shown, False), (archive, True)):
@@ -127,7 +128,7 @@ class Inbox:
 
     def shown(self, frame: Frame) -> None:
         """Hold a page that came with the stream to one fetched now."""
-        fresh = self._ok(self._caller.one("GET", f"{INBOX}?first=100"))
+        (fresh,) = self._get("?first=100")
         if frame.data["cursor"] == fresh["cursor"]:
             assert frame.data == fresh
 
@@ -136,7 +137,7 @@ class Inbox:
         ids: list[str] = []
         after = ""
         while True:
-            told = self._ok(self._caller.one("GET", f"{INBOX}?first={size}{after}"))
+            (told,) = self._get(f"?first={size}{after}")
             assert len(told["nodes"]) <= size
             ids += [row["id"] for row in told["nodes"]]
             if not told["pageInfo"]["hasNextPage"]:
@@ -145,10 +146,25 @@ class Inbox:
 
     def changes(self, cursors: Sequence[Cursor]) -> list[dict[str, Any]]:
         """Return what `/changes` tells since each of these."""
-        return [
-            self._ok(answer)
-            for answer in self._caller.all([Call("GET", f"{INBOX}/changes?since={cursor}") for cursor in cursors])
-        ]
+        return self._get(*(f"/changes?since={cursor}" for cursor in cursors))
+
+    def ways(self, cursors: Sequence[Cursor]) -> list[dict[str, Any]]:
+        """Return what `/changes` would tell since each of these, by the product's one query for many cursors.
+
+        That costs a tenth of the calls; the law compares some of them with what is told over HTTP each time.
+        """
+        given = {
+            "tenants": [TENANT] * len(cursors),
+            "recipients": [self.name] * len(cursors),
+            "epochs": [cursor.epoch for cursor in cursors],
+            "seqs": [cursor.seq for cursor in cursors],
+            "max_changes": MAX_CHANGES,
+            "max_rows": inbox.MAX_REPLAY_ROWS,
+        }
+        with db.transaction() as connection:
+            rows = connection.execute(inbox.read_changes(), given).mappings().all()
+        found = groupby(rows, key=lambda row: row["place"])
+        return [_told(inbox.replay_of(cursors[place - 1], list(group), MAX_CHANGES)) for place, group in found]
 
     def replayed(self, copy: Copy) -> Copy:
         """Return the copy after `/changes` since its mark; fetched fresh where that cannot be told."""
@@ -171,27 +187,28 @@ class Inbox:
 
     def mark(self, id: str, wish: dict[str, bool]) -> Answer:
         """Set marks of one notification; returns the answer."""
-        return self._note(self._caller.one("PATCH", f"{INBOX}/{id}", wish))
+        return self._change("PATCH", f"/{id}", wish)
 
     def delete(self, id: str) -> Answer:
         """Delete one."""
-        return self._note(self._caller.one("DELETE", f"{INBOX}/{id}"))
+        return self._change("DELETE", f"/{id}")
 
     def mark_all(self, what: str, up_to: Cursor | None) -> None:
         """Mark all as `read` or `seen`, or, with `read-all`, as read by the other call."""
         bound = {} if up_to is None else {"upTo": str(up_to)}
         if what == "read-all":
-            answer = self._caller.one("POST", f"{INBOX}/read-all", bound or None)
+            answer = self._change("POST", "/read-all", bound or None)
         else:
-            answer = self._caller.one("PATCH", INBOX, {what: True, **bound})
-        self._ok(self._note(answer))
+            answer = self._change("PATCH", "", {what: True, **bound})
+        self._ok(answer)
 
     def delete_read(self, up_to: Cursor | None) -> None:
         """Delete what is read."""
         bound = "" if up_to is None else f"&upTo={up_to}"
-        self._ok(self._note(self._caller.one("DELETE", f"{INBOX}?read=true{bound}")))
+        self._ok(self._change("DELETE", f"?read=true{bound}"))
 
-    def _note(self, answer: Answer) -> Answer:
+    def _change(self, method: str, path: str, body: Any = None) -> Answer:
+        answer = self.world.caller.one(self._call(method, path, body))
         if answer.status == 200:
             self.answered = (answer.told["cursor"], answer.told["unreadCount"], answer.told["unseenCount"])
         return answer
@@ -220,7 +237,7 @@ class Inbox:
 
     def _post(self, envelopes: list[dict[str, Any]]) -> list[str]:
         body, kind = (envelopes[0], STRUCTURED) if len(envelopes) == 1 else (envelopes, BATCHED)
-        answer = self.world.producer.one("POST", "/api/events", body, kind)
+        answer = self.world.caller.one(Call(self.world.key, "POST", "/api/events", body, kind))
         assert answer.status == 202, answer
         return [told["status"] for told in answer.told["events"]]
 
@@ -274,7 +291,7 @@ class Inbox:
     def cancel(self, event: Posted) -> None:
         """Ask for the event to be cancelled."""
         target = f"/api/events/{event.id}?source={quote(SOURCE, safe='')}&tenant={TENANT}"
-        answer = self.world.producer.one("DELETE", target)
+        answer = self.world.caller.one(Call(self.world.key, "DELETE", target))
         assert answer.status == (200 if event.cancelled else 202), answer
         event.cancelled = True
 
@@ -315,6 +332,13 @@ _DATA: dict[str, Callable[[str, str], tuple[dict[str, Any], str]]] = {
     "short": lambda name, told: ({"recipient_id": name, "message": told}, "system.test"),
     "wide": lambda name, told: ({"course_id": name, "course_title": name, "change": told}, "course.updated"),
 }
+
+
+def _told(replay: Replay) -> dict[str, Any]:
+    steps = [{"id": str(Cursor(replay.head.epoch, seq)), **step} for seq, step in replay.steps]
+    head = {"reset": replay.reset, "cursor": str(replay.head), **replay.counters.as_json()}
+    told: dict[str, Any] = orjson.loads(dumps({"changes": steps, "hasMore": False, **head}))
+    return told
 
 
 def _assert_is_page(told: dict[str, Any], archived: bool) -> None:
