@@ -41,6 +41,7 @@ def run(app: Callable[..., Any], arguments: list[str] | None = None) -> int:
     """Run a typer application; return the exit code: 0, or 1 after one sentence on standard error, no traceback."""
     _keep_logs_apart()
     try:
+        _require_text(sys.argv[1:] if arguments is None else arguments)
         return int(app(arguments, standalone_mode=False) or 0)
     except typer.Abort:
         return INTERRUPTED
@@ -65,6 +66,15 @@ def _asked_for_nothing(problem: BaseException) -> bool:
     return type(problem).__name__ == "NoArgsIsHelpError"
 
 
+def _require_text(arguments: list[str]) -> None:
+    """Raise `CommandFailed` for bytes that are no text: no event, key or name can hold them."""
+    for place, argument in enumerate(arguments, start=1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise CommandFailed(f"Argument {place} is not UTF-8.") from None
+
+
 def _keep_logs_apart() -> None:
     """Have the library's own log say warnings only, and to standard error: standard output is the command's."""
     structlog.configure(
@@ -76,10 +86,13 @@ def _keep_logs_apart() -> None:
 def sentence_of(problem: BaseException) -> str | None:
     """Return the sentence for a failure of the outer world; None for a fault of this program, with its traceback."""
     if isinstance(problem, CarillonError):
-        return problem.detail + fields_of(problem)
+        fields = fields_of(problem)
+        # A title without a full stop leads over to what is wrong with the fields.
+        return problem.detail + (":" if fields and problem.detail[-1] not in ".:" else "") + fields
     if isinstance(problem, typer.exceptions.TyperException):
         usage: Callable[[], str] | None = getattr(problem, "format_message", None)
-        return f"{usage() if usage else problem}  (--help tells more.)"
+        told = str(usage() if usage else problem).replace(": Value error, ", ": ")
+        return f"{told}  (--help tells more.)"
     for name, translate in _TRANSLATIONS.items():
         if type(problem).__module__.partition(".")[0] == name:
             return translate(problem)

@@ -13,7 +13,7 @@ import httpx_sse
 import orjson
 
 from shared.cli.console import CommandFailed
-from shared.cli.server import CONNECT_SECONDS, base_url, problem_of, unreachable
+from shared.cli.server import CONNECT_SECONDS, base_url, bearer, problem_of, unreachable
 from shared.cursor import Cursor, parse_cursor
 
 STREAM = "/api/notifications/stream"
@@ -92,8 +92,9 @@ class Follower:
 
     def _client(self) -> httpx.Client:
         timeout = httpx.Timeout(self._silence, connect=CONNECT_SECONDS)
-        headers = {"authorization": f"Bearer {self._token()}"}
-        return httpx.Client(base_url=self._url, timeout=timeout, headers=headers, trust_env=self._trust_env)
+        return httpx.Client(
+            base_url=self._url, timeout=timeout, headers=bearer(self._token()), trust_env=self._trust_env
+        )
 
     def _connection(self) -> Iterator[Told]:
         headers = {} if self.mark is None else {"last-event-id": str(self.mark)}

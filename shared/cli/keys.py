@@ -109,8 +109,13 @@ def token(
     ttl: str = typer.Option("1h", "--ttl", help="How long it lives: seconds, or like 15m, 1h; 24h at most."),
 ) -> None:
     """Print a recipient's token (JWT), made with the configured secret."""
+    from shared.cloudevent import is_name
+    from shared.directory import NAME
     from shared.tokens import make_token
 
+    for option, names in (("--tenant", [tenant]), ("--recipient", [recipient]), ("--role", role)):
+        if not all(map(is_name, names)):
+            raise CommandFailed(f"{option} {NAME}.")
     out.print(make_token(tenant, recipient, role, _seconds(ttl)), markup=False)
 
 

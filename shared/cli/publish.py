@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import typer
 
 from shared.cli.console import CommandFailed, err, out
+from shared.errors import InvalidInput, MalformedBody
 
 if TYPE_CHECKING:
     from shared.cli.sender import Sender
@@ -70,11 +70,15 @@ def _event(given: dict[str, str], id: str | None, data: str | None) -> dict[str,
 
 
 def _data(text: str) -> Any:
-    content = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
+    from shared.strict_json import loads
+
+    content = Path(text[1:]).read_bytes() if text.startswith("@") else text
     try:
-        return json.loads(content)
-    except ValueError as problem:
-        raise CommandFailed(f"--data is not valid JSON ({problem}).") from None
+        return loads(content)
+    except MalformedBody as problem:
+        raise CommandFailed(f"--data is not valid JSON: {problem.detail}") from None
+    except InvalidInput as problem:
+        raise CommandFailed("--data is not accepted:", errors=problem.errors) from None
 
 
 def _one(sender: Sender, event: dict[str, Any]) -> None:

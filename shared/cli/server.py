@@ -32,13 +32,20 @@ def base_url(server: str | None = None) -> str:
 def client(server: str | None = None, token: str | None = None) -> Iterator[httpx.Client]:
     """Give a client for the server. A server that cannot be reached raises `CommandFailed` with what to do."""
     url = base_url(server)
-    headers = {"authorization": f"Bearer {token}"} if token else {}
+    headers = bearer(token) if token else {}
     try:
         # A proxy from the shell's environment has no way to a server on this machine.
         with httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT, trust_env=bool(server)) as made:
             yield made
     except httpx.ConnectError:
         raise unreachable(url) from None
+
+
+def bearer(token: str) -> dict[str, str]:
+    """Return the header that carries a key or a token; raises `CommandFailed` for one that no header can carry."""
+    if not (token.isascii() and token.isprintable()):
+        raise CommandFailed("The key or token is not valid: it has other characters than letters, digits, - _ and .")
+    return {"authorization": f"Bearer {token}"}
 
 
 def unreachable(url: str) -> CommandFailed:

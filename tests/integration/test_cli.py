@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -254,6 +255,13 @@ def test_a_secret_from_an_example_is_told_from_a_drawn_one(secret: str, weak: bo
         (["publish", "--type", "a.b"], "--tenant, --data"),
         (["publish", "--type", "a.b", "--tenant", "acme", "--data", "{"], "--data is not valid JSON"),
         (["publish", "--type", "a.b", "--tenant", "acme", "--data", "@/nowhere"], "/nowhere: No such file"),
+        (["publish", "--type", "a.b", "--tenant", "acme", "--data", f"@{sys.executable}"], "The body is not UTF-8"),
+        (["publish", "--type", "a.b", "--tenant", "acme", "--data", "[" * 100_000], "nested deeper than 32 levels"),
+        (
+            ["publish", "--type", "a.b", "--tenant", "acme", "--data", '["\\ud800"]'],
+            "--data is not accepted: 0 contains",
+        ),
+        (["publish", "--type", "a.b", "--tenant", "acme", "--data", "{}", "--key", "clé"], "key or token is not valid"),
         (["publish", "/nowhere"], "/nowhere: No such file"),
         (["publish", "--bogus"], "--bogus"),
         (["recipients", "import", "/nowhere"], "/nowhere: No such file"),
@@ -262,7 +270,10 @@ def test_a_secret_from_an_example_is_told_from_a_drawn_one(secret: str, weak: bo
         (["tail", "--tenant", "acme", "--recipient", "ada", "--server", "http://127.0.0.1:1"], "does not answer at"),
         (["demo", "github", "--payloads", "/nowhere"], "no example deliveries at /nowhere"),
         (["secret", "create", "--for", "fax", "--tenant", "acme"], "fax"),
-        (["key", "create", "--tenant", "no spaces"], "tenant must have 1 to 100"),
+        (["key", "create", "--tenant", "no spaces"], "The input is not valid: tenant must have 1 to 100"),
+        (["token", "--tenant", "acme", "--recipient", ""], "--recipient must be a text of 1 to 200"),
+        (["token", "--tenant", "acme", "--recipient", "a", "--role", "a\nb"], "--role must be a text of 1 to 200"),
+        (["events", "retry", "\udcff", "--tenant", "acme", "--source", "/s"], "Argument 3 is not UTF-8."),
         (["nonsense"], "nonsense"),
     ],
 )
