@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -15,7 +15,7 @@ from api import directory, events, health, inbox, pages, probe, stream, webhooks
 from api.drain import drain_on_signal
 from api.hub import Hub, tune_gc
 from api.listen import listen_for_events
-from api.problems import install_problems
+from api.problems import install_problems, unexpected
 from api.publish import Publisher
 from api.wake import Waker
 from shared import db
@@ -28,6 +28,10 @@ DESCRIPTION = """Carillon delivers domain events as notifications: in order, exa
 
 Producers post CloudEvents; browsers read pages and follow a stream of Server-Sent Events. Errors are RFC 9457 problems.
 """
+
+
+#: FastAPI's page of the OpenAPI description runs a script of its own.
+SWAGGER = ("/docs", "/docs/oauth2-redirect")
 
 
 def _require_servers() -> None:
@@ -58,10 +62,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     log().info("api.stopped")
 
 
-class SecurityHeaders:
-    """Adds to every answer the headers that forbid a browser to guess, frame, cache or run what the API says.
+class Answers:
+    """Sees to it that every request is answered, and as browsers need it.
 
-    A page sets its own Content-Security-Policy; it is left as it is.
+    Every answer has the headers that forbid a browser to guess, frame, cache or run what the API says; a page sets its
+    own Content-Security-Policy, which is left as it is, and /docs has none. A failure that nobody foresaw is a problem
+    with status 500; if the answer has begun already, the connection is cut.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -74,17 +80,31 @@ class SecurityHeaders:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith("/docs"):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        begun = False
 
         async def with_headers(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
-                told = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(pair for pair in self._headers if pair[0] not in told)]
+                begun = True
+                message["headers"] = self._completed(message["headers"], scope["path"])
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        try:
+            await self._app(scope, receive, with_headers)
+        except Exception as error:
+            answer = unexpected(error, scope["path"])
+            if begun:
+                raise ConnectionAbortedError from None
+            await answer(scope, receive, with_headers)
+
+    def _completed(self, headers: Iterable[tuple[bytes, bytes]], path: str) -> list[tuple[bytes, bytes]]:
+        told = {name.lower() for name, _ in headers}
+        if path in SWAGGER:
+            told.add(b"content-security-policy")
+        return [*headers, *(pair for pair in self._headers if pair[0] not in told)]
 
 
 def create_app() -> FastAPI:
@@ -103,7 +123,7 @@ def create_app() -> FastAPI:
         **documented,
     )
     install_problems(app)
-    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Answers)
     stream.install(app)
     for part in (events, webhooks, directory, inbox, health, probe, pages):
         app.include_router(part.router)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from shared.errors import BodyTooLarge, CarillonError, FieldError, InvalidInput, MalformedBody
 from shared.frames import dumps
-from shared.logs import log
+from shared.logs import log, place_of
 
 PROBLEM_JSON = "application/problem+json"
 #: Status codes that Starlette itself answers, in the words of this API.
@@ -67,14 +67,14 @@ def _http(_request: Request, error: Exception) -> Response:
     return Response(dumps(problem), error.status_code, headers, PROBLEM_JSON)
 
 
-def _unexpected(request: Request, error: Exception) -> Response:
-    log().error("api.unexpected", path=request.url.path, exc_info=error)
+def unexpected(error: Exception, path: str) -> Response:
+    """Log a failure that nobody foresaw by type and place alone, as its message may quote a payload; return the answer."""
+    log().error("api.unexpected", path=path, reason=type(error).__name__, where=place_of(error))
     return problem_response(CarillonError("Something went wrong on our side; it was logged."))
 
 
 def install_problems(app: FastAPI) -> None:
-    """Make every error of `app` a problem."""
+    """Make every error that endpoints raise a problem; what nobody foresaw is the outermost middleware's."""
     app.add_exception_handler(CarillonError, _carillon)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import traceback
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
 import structlog
 
-from shared.settings import settings
+from shared.settings import PROJECT_ROOT, settings
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -50,3 +52,14 @@ def configure_logs(part: str) -> None:
 def log() -> Any:
     """Return the logger."""
     return structlog.get_logger()
+
+
+def place_of(error: BaseException) -> str:
+    """Return `file:line` of the innermost frame of ours that raised; empty where there is none."""
+    frames = [(trace.filename, trace.lineno) for trace in traceback.extract_tb(error.__traceback__)]
+    ours = [f"{Path(name).relative_to(PROJECT_ROOT)}:{line}" for name, line in frames if _is_ours(name)]
+    return ours[-1] if ours else ""
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(tuple(f"{PROJECT_ROOT}/{part}/" for part in ("api", "shared", "workers")))

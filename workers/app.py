@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import traceback
-from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task, signals
@@ -20,8 +18,8 @@ import beat_schedule
 from shared import db
 from shared.catalog import catalog
 from shared.errors import StartError, tell_in_one_sentence
-from shared.logs import configure_logs, log
-from shared.settings import PROJECT_ROOT, settings
+from shared.logs import configure_logs, log, place_of
+from shared.settings import settings
 from shared.wake import (
     ACCEPT_QUEUE,
     ACCEPT_TASK,
@@ -130,17 +128,6 @@ class CarillonTask(Task):  # type: ignore[misc]
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Log that the task raised."""
         log().error("task.failed", task=self.name, task_id=task_id, reason=type(exc).__name__, where=place_of(exc))
-
-
-def place_of(error: BaseException) -> str:
-    """Return `file:line` of the innermost frame of ours that raised; empty where there is none."""
-    frames = [(trace.filename, trace.lineno) for trace in traceback.extract_tb(error.__traceback__)]
-    ours = [f"{Path(name).relative_to(PROJECT_ROOT)}:{line}" for name, line in frames if _is_ours(name)]
-    return ours[-1] if ours else ""
-
-
-def _is_ours(file: str) -> bool:
-    return file.startswith(tuple(f"{PROJECT_ROOT}/{part}/" for part in ("api", "shared", "workers")))
 
 
 app = Celery(

@@ -16,11 +16,11 @@ from shared import audience, chunks, db, fan_out
 from shared.cursor import Cursor
 from shared.errors import InvalidInput
 from shared.frames import Counters, channel_of, created
-from shared.logs import log
+from shared.logs import log, place_of
 from shared.notification_id import notification_id
 from shared.settings import settings
 from shared.wake import CHUNK_SHARDS, CHUNK_TASK, chunk_channel
-from workers.app import PLAN_TASK, app, place_of, send
+from workers.app import PLAN_TASK, app, send
 from workers.deliver import MAX_BATCH_BYTES, register
 from workers.patience import is_blameless, patience, sqlstate_of
 from workers.prepare import Prepared, Row, Text, prepare, reason_of

@@ -13,10 +13,10 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection
 
 from shared import db, fan_out
-from shared.logs import log
+from shared.logs import log, place_of
 from shared.settings import settings
 from shared.wake import FAN_OUT_TASK, WAKE_FLAG
-from workers.app import FAN_OUT_ONE_TASK, PLAN_TASK, app, place_of, send, wake
+from workers.app import FAN_OUT_ONE_TASK, PLAN_TASK, app, send, wake
 from workers.deliver import Delivery, deliver
 from workers.patience import is_away, is_blameless, patience, sqlstate_of
 from workers.publish import publish, redis_client

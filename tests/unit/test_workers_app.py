@@ -4,9 +4,10 @@ import pytest
 
 from shared import cursor
 from shared.errors import InvalidInput, StartError
+from shared.logs import place_of
 from shared.settings import Settings
 from workers import app as workers_app
-from workers.app import configuration, place_of
+from workers.app import configuration
 
 
 def test_a_failure_is_placed_in_our_innermost_frame_and_its_words_are_not_told() -> None:
