@@ -68,7 +68,7 @@ def _http(_request: Request, error: Exception) -> Response:
 
 
 def unexpected(error: Exception, path: str) -> Response:
-    """Return the answer to a failure that nobody foresaw, logged by type and place alone: its message may quote data."""
+    """Return the answer to a failure that nobody foresaw, logged by type and place alone: its words may quote data."""
     log().error("api.unexpected", path=path, reason=type(error).__name__, where=place_of(error))
     return problem_response(CarillonError("Something went wrong on our side; it was logged."))
 
