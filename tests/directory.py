@@ -17,6 +17,14 @@ def connect(url: str) -> psycopg.Connection[Row]:
     return psycopg.connect(url, autocommit=True, row_factory=psycopg.rows.dict_row)
 
 
+def count(db: psycopg.Connection[Row], what: str) -> int:
+    """Return how many rows `FROM <what>` has."""
+    row = db.execute(f"SELECT count(*) AS many FROM {what}".encode()).fetchone()
+    assert row is not None
+    many: int = row["many"]
+    return many
+
+
 def add_tenant(db: psycopg.Connection[Row], tenant: str) -> None:
     """Make a tenant; one that exists stays."""
     db.execute("INSERT INTO tenants (id) VALUES (%s) ON CONFLICT DO NOTHING", (tenant,))

@@ -12,7 +12,7 @@ import redis
 
 from shared.embedded import EmbeddedRedis
 from tests import directory
-from tests.directory import Row
+from tests.directory import Row, count
 from tests.eventually import eventually
 from tests.servers import Beat, Worker
 
@@ -26,13 +26,6 @@ BATCH = 5
 def settings_env(settings_env: dict[str, str], private_redis: EmbeddedRedis) -> dict[str, str]:
     url = {"CARILLON_REDIS_URL": private_redis.url(0), "CARILLON_BROKER_URL": private_redis.url(1)}
     return {**settings_env, **url, "CARILLON_CLAIM_BATCH": str(BATCH)}
-
-
-def count(db: psycopg.Connection[Row], what: str) -> int:
-    row = db.execute(f"SELECT count(*) AS many FROM {what}".encode()).fetchone()
-    assert row is not None
-    many: int = row["many"]
-    return many
 
 
 def post(db: psycopg.Connection[Row], many: int) -> None:

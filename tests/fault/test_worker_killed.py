@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests import directory
-from tests.directory import Row
+from tests.directory import Row, count
 from tests.eventually import eventually
 from tests.servers import Beat, Worker
 
@@ -23,13 +23,6 @@ BATCH = 5
 #: A pool process is killed each time as many notifications more are written; the last time the whole worker is.
 KILLS_AT = (200, 500, 800, 1_100, 1_400)
 ISSUED = {"certificate_id": "c1", "badge_title": "Rust"}
-
-
-def count(db: psycopg.Connection[Row], what: str) -> int:
-    row = db.execute(f"SELECT count(*) AS many FROM {what}".encode()).fetchone()
-    assert row is not None
-    many: int = row["many"]
-    return many
 
 
 def post(db: psycopg.Connection[Row], many: int) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
+import psycopg
 import pytest
 
+from tests import directory
+from tests.directory import Row
 from tests.producers import make_key, serving
 
 
@@ -21,3 +24,10 @@ async def api(configured: dict[str, str]) -> AsyncIterator[httpx.AsyncClient]:
 def key(configured: dict[str, str]) -> str:
     """A producer key for the tenant `acme` with the scope `events:write`."""
     return make_key()
+
+
+@pytest.fixture
+def db(configured: dict[str, str]) -> Iterator[psycopg.Connection[Row]]:
+    """A session on the test's database, beside the product's own: autocommitting, rows as dicts."""
+    with directory.connect(configured["CARILLON_DATABASE_URL"]) as connection:
+        yield connection

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from threading import Thread
 
 import orjson
@@ -26,12 +25,6 @@ PEOPLE = ["ada", "bob", "cleo", "dan", "eve"]
 @pytest.fixture
 def settings_env(settings_env: dict[str, str]) -> dict[str, str]:
     return {**settings_env, "CARILLON_CHUNK_SIZE": "2"}
-
-
-@pytest.fixture
-def db(configured: dict[str, str]) -> Iterator[psycopg.Connection[Row]]:
-    with directory.connect(configured["CARILLON_DATABASE_URL"]) as connection:
-        yield connection
 
 
 def cancel(db: psycopg.Connection[Row], event: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from threading import Thread
 from unittest.mock import patch
@@ -29,12 +28,6 @@ CALL = {"title": "Maintenance", "message": "Tonight", "audience": {"everyone": T
 @pytest.fixture
 def settings_env(settings_env: dict[str, str]) -> dict[str, str]:
     return {**settings_env, "CARILLON_CHUNK_SIZE": str(SIZE)}
-
-
-@pytest.fixture
-def db(configured: dict[str, str]) -> Iterator[psycopg.Connection[Row]]:
-    with directory.connect(configured["CARILLON_DATABASE_URL"]) as connection:
-        yield connection
 
 
 def planned(db: psycopg.Connection[Row], **extra: object) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from threading import Barrier, Thread
 from unittest.mock import patch
 
@@ -25,12 +24,6 @@ ISSUED = {"student_id": "ada", "certificate_id": "c1", "badge_title": "Rust"}
 THREAD = {"repository": "acme/app", "thread": "acme/app#1", "thread_name": "acme/app#1", "thread_kind": "issue"}
 BATCH = ["SELECT e.key, e.tenant,", "SELECT t.event, t.place,", "SELECT d.epoch, i.key,", "WITH written AS"]
 COUNT = ["UPDATE events e", "commit"]
-
-
-@pytest.fixture
-def db(configured: dict[str, str]) -> Iterator[psycopg.Connection[Row]]:
-    with directory.connect(configured["CARILLON_DATABASE_URL"]) as connection:
-        yield connection
 
 
 def ended(db: psycopg.Connection[Row], event: int) -> tuple[str, int, int]:

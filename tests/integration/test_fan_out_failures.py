@@ -22,10 +22,9 @@ POISON = {**ISSUED, "badge_title": "poison"}
 
 
 @pytest.fixture
-def db(configured: dict[str, str]) -> Iterator[psycopg.Connection[Row]]:
-    with directory.connect(configured["CARILLON_DATABASE_URL"]) as connection:
-        directory.add_recipients(connection, "acme", ["ada"])
-        yield connection
+def db(db: psycopg.Connection[Row]) -> psycopg.Connection[Row]:
+    directory.add_recipients(db, "acme", ["ada"])
+    return db
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ notification that nobody ever removes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from threading import Thread
 from typing import Any
 
@@ -24,12 +24,6 @@ from workers.fan_out import fan_out_pending
 
 ISSUED = {"student_id": "ada", "certificate_id": "c1", "badge_title": "Rust"}
 ANNOUNCED = {"title": "Hello", "message": "All of you", "audience": {"everyone": True}}
-
-
-@pytest.fixture
-def db(configured: dict[str, str]) -> Iterator[psycopg.Connection[Row]]:
-    with directory.connect(configured["CARILLON_DATABASE_URL"]) as connection:
-        yield connection
 
 
 def waits_for_a_lock(db: psycopg.Connection[Row]) -> bool:

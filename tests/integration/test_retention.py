@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import orjson
 import psycopg
 import pytest
@@ -23,12 +21,6 @@ COMPLETED = {"job_id": "j1", "job_name": "Import", "total": 3, "succeeded": 3}
 @pytest.fixture
 def settings_env(settings_env: dict[str, str]) -> dict[str, str]:
     return {**settings_env, "CARILLON_INBOX_CAP": str(CAP)}
-
-
-@pytest.fixture
-def db(configured: dict[str, str]) -> Iterator[psycopg.Connection[Row]]:
-    with directory.connect(configured["CARILLON_DATABASE_URL"]) as connection:
-        yield connection
 
 
 @pytest.fixture

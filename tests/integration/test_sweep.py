@@ -25,10 +25,9 @@ def settings_env(settings_env: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture
-def db(configured: dict[str, str]) -> Iterator[psycopg.Connection[Row]]:
-    with directory.connect(configured["CARILLON_DATABASE_URL"]) as connection:
-        directory.add_recipients(connection, "acme", ["ada", "bob", "cleo"])
-        yield connection
+def db(db: psycopg.Connection[Row]) -> psycopg.Connection[Row]:
+    directory.add_recipients(db, "acme", ["ada", "bob", "cleo"])
+    return db
 
 
 @pytest.fixture
