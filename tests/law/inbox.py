@@ -31,7 +31,7 @@ COMPANIONS = ("c1", "c2", "c3", "c4")
 CHUNK_SIZE = len(COMPANIONS)
 #: The companions' inboxes are older, so the recipient is alone in the last chunk.
 THEIRS, OURS = 0, 1
-CAP = 4
+CAP = 3
 MAX_CHANGES = 8
 
 _numbers = count()
@@ -46,6 +46,8 @@ class Posted:
     envelope: dict[str, Any]
     wide: bool
     planned: bool = False
+    #: The chunks that ran.
+    run: set[int] = field(default_factory=set)
     cancelled: bool = False
     #: A worker has told it, which is once for ever.
     due: bool = False
@@ -58,9 +60,9 @@ class Posted:
 
 @dataclass
 class World:
-    """What all examples share: an API process, its database, a producer."""
+    """What all examples share: two API processes, their database, a producer."""
 
-    url: str
+    urls: Sequence[str]
     environment: dict[str, str]
     database: psycopg.Connection[Row]
     caller: Caller
@@ -99,6 +101,7 @@ class Inbox:
     answered: tuple[str, int, int] | None = None
 
     def __post_init__(self) -> None:
+        self._streams = 0
         self.bearer = token_for(self.world.environment, self.name, tenant=TENANT)
 
     def _call(self, method: str, path: str = "", body: Any = None) -> Call:
@@ -110,8 +113,10 @@ class Inbox:
     # What a client reads
 
     def stream(self, last_event_id: str | None = None, snapshot: bool = False) -> Wire:
-        """Return a new stream, asked for and not yet answered."""
-        return Wire(self.world.url, self.bearer, "snapshot=100" if snapshot else "", last_event_id)
+        """Return a new stream, asked for and not yet answered: the API processes take turns."""
+        self._streams += 1
+        url = self.world.urls[self._streams % len(self.world.urls)]
+        return Wire(url, self.bearer, "snapshot=100" if snapshot else "", last_event_id)
 
     def page(self) -> Copy:
         """Return the whole inbox, fetched now, after holding page and counters to each other."""
@@ -257,11 +262,11 @@ class Inbox:
         """Run the fan-out of whatever is pending, and the planning of what is too large for it."""
         fan_out.fan_out_pending()
         for event in self.events:
-            if event.wide:
-                chunks.plan(event.key)
-                event.planned = event.planned or not event.cancelled
-            elif not event.cancelled:
+            if not event.wide and not event.cancelled:
                 event.due = True
+            elif event.wide and not event.planned and not event.cancelled:
+                chunks.plan(event.key)
+                event.planned = True
 
     def run_our_chunks(self) -> None:
         """Run the recipient's chunks of large events; the events go on being fanned out."""
@@ -277,15 +282,23 @@ class Inbox:
 
     def _run_chunks(self, *numbers: int) -> None:
         for event in self.events:
-            if event.planned:
-                for number in numbers:
-                    chunks.run_chunk(event.key, number)
-                event.due = event.due or (OURS in numbers and not event.cancelled)
+            for number in numbers:
+                if event.planned and number not in event.run:
+                    self._run_chunk(event, number)
+
+    def _run_chunk(self, event: Posted, number: int) -> None:
+        chunks.run_chunk(event.key, number)
+        event.run.add(number)
+        event.due = event.due or (number == OURS and not event.cancelled)
 
     def redeliver(self, event: Posted) -> None:
-        """Post the event again and run its tasks again."""
+        """Post the event again and run again every task of it that ran."""
         assert self._post([event.envelope]) == ["duplicate"]
         fan_out.run_alone(event.key)
+        if event.planned:
+            chunks.plan(event.key)
+        for number in event.run:
+            self._run_chunk(event, number)
         self.fan_out()
 
     def cancel(self, event: Posted) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from unittest.mock import patch
@@ -24,7 +24,7 @@ from tests.producers import make_key
 from tests.servers import ApiServer
 
 EXAMPLES = int(os.environ.get("CARILLON_LAW_EXAMPLES", "500"))
-STEPS = 16
+STEPS = 15
 #: What so many examples make streams tell: whoever changes the machine sees what it no longer reaches.
 ENOUGH = 500
 TOLD = {
@@ -51,10 +51,11 @@ def settings_env(settings_env: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture
-def world(configured: dict[str, str], api_server: ApiServer) -> Iterator[World]:
+def world(configured: dict[str, str], new_api_server: Callable[[], ApiServer]) -> Iterator[World]:
+    urls = [new_api_server().url for _ in range(2)]
     with directory.connect(configured["CARILLON_DATABASE_URL"]) as database:
-        caller = Caller(api_server.url)
-        yield World(api_server.url, configured, database, caller, make_key([TENANT]))
+        caller = Caller(urls)
+        yield World(urls, configured, database, caller, make_key([TENANT]))
         caller.close()
 
 

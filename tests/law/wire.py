@@ -85,12 +85,13 @@ class _Connection:
 
 
 class Caller:
-    """Makes calls, several at once over a few connections: on a busy machine one after the other takes four times as
-    long. What changes something is called alone.
+    """Makes calls, several at once over a few connections to the API processes: on a busy machine one after the other
+    takes four times as long. What changes something is called alone.
     """
 
-    def __init__(self, url: str) -> None:
-        self._connections = [_Connection(url) for _ in range(CONNECTIONS)]
+    def __init__(self, urls: Sequence[str]) -> None:
+        self._connections = [_Connection(urls[number % len(urls)]) for number in range(CONNECTIONS)]
+        self._turn = 0
 
     def close(self) -> None:
         """End the connections."""
@@ -104,11 +105,13 @@ class Caller:
     def all(self, calls: Sequence[Call]) -> list[Answer]:
         """Return the answers of calls that do not depend on each other, in the calls' order."""
         places = len(self._connections)
-        for place, connection in enumerate(self._connections):
+        self._turn = (self._turn + 1) % places
+        taken = self._connections[self._turn :] + self._connections[: self._turn]
+        for place, connection in enumerate(taken):
             own = b"".join(call.encoded() for call in calls[place::places])
             if own:
                 connection.plain.sendall(own)
-        return [self._connections[number % places].answer() for number in range(len(calls))]
+        return [taken[number % places].answer() for number in range(len(calls))]
 
 
 class Wire:
