@@ -119,6 +119,8 @@ def create_app() -> FastAPI:
         version=version("carillon"),
         description=DESCRIPTION,
         redoc_url=None,
+        # A redirect would repeat a ticket in its location, and the access log would show it.
+        redirect_slashes=False,
         lifespan=_lifespan,
         **documented,
     )

@@ -114,12 +114,18 @@ def _event(present: Mapping[str, Any]) -> Event:
     )
 
 
+#: Path segments that clients and proxies resolve: an event of that id could never be asked for.
+_RESOLVED = (".", "..")
+
+
 def _faults(present: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if present.get("specversion") != SPECVERSION:
         yield "specversion", _absent_or(present, "specversion", f'must be "{SPECVERSION}"')
     for name in ("id", "source", "type", "tenant"):
         if not is_name(present.get(name)):
             yield name, _absent_or(present, name, f"must be a text of 1 to {MAX_ID} printable characters")
+    if present.get("id") in _RESOLVED:
+        yield "id", "must not be a dot or two"
     yield from _optional_faults(present)
     yield from _extension_faults(present)
     yield from _data_faults(present)

@@ -183,8 +183,9 @@ BEGIN
         RAISE EXCEPTION 'carillon: specversion must be "1.0"' USING ERRCODE = '22023';
     END IF;
     FOREACH name IN ARRAY ARRAY['id', 'source', 'type', 'tenant'] LOOP
-        IF jsonb_typeof(event -> name) IS DISTINCT FROM 'string' OR length(event ->> name) NOT BETWEEN 1 AND 200 THEN
-            RAISE EXCEPTION 'carillon: % must be a text of 1 to 200 characters', name USING ERRCODE = '22023';
+        IF jsonb_typeof(event -> name) IS DISTINCT FROM 'string' OR length(event ->> name) NOT BETWEEN 1 AND 200
+           OR event ->> name ~ U&'[\0001-\001f\007f-\009f]' THEN
+            RAISE EXCEPTION 'carillon: % must be a text of 1 to 200 printable characters', name USING ERRCODE = '22023';
         END IF;
     END LOOP;
     FOREACH name IN ARRAY ARRAY['subject', 'time', 'dataschema'] LOOP
@@ -192,6 +193,10 @@ BEGIN
             RAISE EXCEPTION 'carillon: % must be a text', name USING ERRCODE = '22023';
         END IF;
     END LOOP;
+    IF event ? 'time' AND event ->> 'time' !~ '^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$' THEN
+        -- PostgreSQL itself would take "now" and "infinity".
+        RAISE EXCEPTION 'carillon: time must be an RFC 3339 time' USING ERRCODE = '22023';
+    END IF;
     IF jsonb_typeof(event -> 'data') IS DISTINCT FROM 'object' THEN
         RAISE EXCEPTION 'carillon: data must be a JSON object' USING ERRCODE = '22023';
     END IF;

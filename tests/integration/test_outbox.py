@@ -91,6 +91,8 @@ async def test_what_is_no_event_ends_the_transaction_with_a_sentence(session: Se
     wrong: dict[str, dict[str, Any]] = {
         "specversion must be": envelope(specversion="2.0"),
         "id must be a text of 1 to 200": envelope(id=""),
+        "source must be a text of 1 to 200 printable": envelope(source="/a\nb"),
+        "time must be an RFC 3339 time": envelope(time="infinity"),
         "tenant nowhere is not known": envelope(tenant="nowhere"),
         "subject must be a text": envelope(subject=7),
         "data must be a JSON object": envelope(data=[]),

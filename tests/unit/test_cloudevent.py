@@ -106,3 +106,10 @@ def test_what_is_json(media_type: object, json: bool) -> None:
 
 def test_the_key_is_tenant_source_and_id() -> None:
     assert read(envelope()).key == ("acme", "/tests", "e1")
+
+
+@pytest.mark.parametrize("id", [".", ".."])
+def test_an_id_that_a_path_cannot_hold_is_refused(id: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        read(envelope(id=id))
+    assert [(error.field, error.message) for error in refused.value.errors] == [("id", "must not be a dot or two")]
