@@ -17,7 +17,7 @@ ifdef FLOWER_PORT
 export CARILLON_FLOWER_PORT := $(FLOWER_PORT)
 endif
 
-.PHONY: help up test check fmt bench lock audit clean
+.PHONY: help up test check fmt bench fault lock audit clean
 
 help:  ## Show these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -41,6 +41,9 @@ fmt: $(VENV)/.development  ## Format the code and mend what ruff can mend
 
 bench: $(VENV)/.development  ## Measure the whole way, from the event to the stream
 	@$(BIN)/python bench/end_to_end.py
+
+fault: $(VENV)/.development  ## Break every part under load, for an hour, and write docs/faults.md (it goes on where it was stopped)
+	@$(BIN)/python -m tests.fault.runner
 
 audit: $(VENV)/.development  ## Look the locked packages up among the known vulnerabilities (needs the network)
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock

@@ -1,0 +1,159 @@
+"""`make fault`: every fault on a cluster of its own, one after the other, and the table of results in docs/faults.md.
+
+It can be interrupted: what is done is kept in `.cache/faults.json`, and the next call goes on with the fault that is
+missing. Once all are done the next call begins anew. A fault that failed is run again by the next call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import sys
+import time
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from shared.settings import PROJECT_ROOT
+from tests.fault.faults import FAULTS
+from tests.fault.load import BATCH, PEOPLE, RATE
+from tests.fault.trial import MEMORY_MIB, REPAIR_S, Fault, Result, run
+
+STATE = PROJECT_ROOT / ".cache" / "faults.json"
+TABLE = PROJECT_ROOT / "docs" / "faults.md"
+
+Entry = dict[str, Any]
+
+
+def entry_of(result: Result) -> Entry:
+    """Return a result as it is kept."""
+    return {**asdict(result), "passed": result.passed, "at": time.strftime("%Y-%m-%d")}
+
+
+def read_state() -> dict[str, Entry]:
+    """Return what earlier calls did, by the fault's name."""
+    try:
+        found: dict[str, Entry] = json.loads(STATE.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found
+
+
+def keep(state: dict[str, Entry]) -> None:
+    """Write the state whole, or leave the one before."""
+    STATE.parent.mkdir(exist_ok=True)
+    fresh = STATE.with_suffix(".part")
+    fresh.write_text(json.dumps(state, indent=1))
+    fresh.replace(STATE)
+
+
+HEADER = f"""# What was done to it, and what came of it
+
+Written by `make fault`; `tests/fault/` says what each line does. Two API processes, two workers in two lanes each,
+beat, PostgreSQL and Redis, each behind a proxy that can cut, delay, drop and half-close; {PEOPLE} streams, each of its
+own recipient; {RATE:.0f} events a second in batches of {BATCH}, and every two seconds an announcement to all.
+A batch is posted again until it is acknowledged.
+
+- *lost*: acknowledged and not stored, or not told on the stream. *doubled*: stored or told as new twice.
+- *seq*: a change's number that was missing on a stream, or came twice. *drift*: inboxes whose counters or list differ
+  from their rows, and streams that know something else than a page fetched then.
+- *repair*: the longest time from the end of an injection until everything acknowledged by then had been told; at most
+  {REPAIR_S:.0f} s. *longest wait*: from any acknowledgement to its telling, the fault included.
+- *memory*: the most that an API process ever had, in MiB; at most {MEMORY_MIB:.0f}.
+
+| fault | times | acknowledged | lost | doubled | seq | drift | repair (s) | longest wait (s) | memory | |
+| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --- |
+"""
+
+
+def table_of(state: dict[str, Entry]) -> str:
+    """Return docs/faults.md for these results, in the order of the suite."""
+    lines = [_line(state[fault.name]) for fault in FAULTS if fault.name in state]
+    return HEADER + "".join(lines) + _footer(state)
+
+
+def _line(entry: Entry) -> str:
+    verdict = entry["verdict"]
+    cells = [
+        entry["name"], entry["times"], f"{verdict['acknowledged']:,}", verdict["lost"], verdict["doubled"],
+        verdict["seq"], verdict["drift"], f"{max(entry['repairs'], default=0.0):.1f}", f"{entry['longest_wait']:.1f}",
+        f"{entry['memory_mib']:.0f}", "" if entry["passed"] else "**failed**",
+    ]  # fmt: skip
+    return "| " + " | ".join(str(cell) for cell in cells) + " |\n"
+
+
+def _footer(state: dict[str, Entry]) -> str:
+    entries = list(state.values())
+    times = sum(entry["times"] for entry in entries)
+    acknowledged = sum(entry["verdict"]["acknowledged"] for entry in entries)
+    minutes = sum(entry["seconds"] for entry in entries) / 60
+    last = max((entry["at"] for entry in entries), default="never")
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
+    return (
+        f"\n{len(entries)} of {len(FAULTS)} faults, {times} injections, {acknowledged:,} acknowledged events, "
+        f"{minutes:.0f} minutes on {machine}; last run {last}.\n"
+    )
+
+
+def tell(result: Result) -> None:
+    """Print what a fault came to."""
+    verdict = result.verdict
+    word = "passed" if result.passed else "FAILED"
+    print(
+        f"{result.name}: {word} in {result.seconds:.0f} s; {verdict.acknowledged:,} acknowledged "
+        f"({result.rate:.0f}/s), lost {verdict.lost}, doubled {verdict.doubled}, seq {verdict.seq}, drift "
+        f"{verdict.drift}, other {verdict.other}, repair {result.longest:.1f} s, {result.memory_mib:.0f} MiB"
+    )
+    print(f"    {result.notes}")
+    for words in verdict.words:
+        print(f"    {words}")
+    sys.stdout.flush()
+
+
+def run_and_keep(fault: Fault, state: dict[str, Entry], times: int | None, seed: int | None) -> bool:
+    """Run one fault, keep and publish its result; returns whether it passed."""
+    try:
+        result = run(fault, times, seed)
+    except AssertionError:
+        traceback.print_exc()
+        print(f"{fault.name}: FAILED, see above", flush=True)
+        return False
+    tell(result)
+    state[fault.name] = entry_of(result)
+    keep(state)
+    TABLE.write_text(table_of(state))
+    return result.passed
+
+
+def due(state: dict[str, Entry], only: str | None) -> list[Fault]:
+    """Return the faults to run now: those that `only` begins, or those that have not passed yet, or all."""
+    if only is not None:
+        return [fault for fault in FAULTS if fault.name.startswith(only)]
+    left = [fault for fault in FAULTS if not state.get(fault.name, {}).get("passed")]
+    if not left:
+        state.clear()
+    return left or list(FAULTS)
+
+
+def main() -> None:
+    """Run what is due; ends with 1 when something of it was not as promised."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", help="faults whose names begin like this")
+    parser.add_argument("--times", type=int, help="injections of each fault, instead of its own number")
+    parser.add_argument("--seed", type=int, help="the first injection's seed; the next ones count up")
+    options = parser.parse_args()
+    # A signal ends the run as Ctrl-C does: everything that was started is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    state = read_state()
+    chosen = due(state, options.only)
+    passed = [run_and_keep(fault, state, options.times, options.seed) for fault in chosen]
+    print(f"{sum(passed)} of {len(chosen)} faults passed; the table is in {TABLE.relative_to(Path.cwd())}")
+    raise SystemExit(0 if all(passed) else 1)
+
+
+if __name__ == "__main__":
+    main()

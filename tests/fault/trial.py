@@ -1,0 +1,167 @@
+"""One fault's run on one cluster: injections at random moments under load, each repaired, and the audit at the end."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import psycopg
+
+from tests.directory import Row
+from tests.eventually import eventually
+from tests.fault.audit import Verdict, audit, is_told, name_deleted
+from tests.fault.cluster import Cluster, Shape
+from tests.fault.load import Load
+
+#: Before the first injection, and between one's repair and the next one.
+WARM_UP_S = 3.0
+PAUSE_S = (0.3, 2.0)
+#: What is promised, and how long is waited to see by how much it is missed.
+REPAIR_S = 10.0
+PATIENCE_S = 30.0
+#: A killed part runs again within its back-off and a little.
+RESTART_S = 60.0
+POLL_S = 0.05
+#: With 200 streams an API process has about 130 MiB; this is its bound whatever happens.
+MEMORY_MIB = 256.0
+
+
+class Trial:
+    """What an injection works with. It returns when the fault is over: from then on the repair counts."""
+
+    def __init__(self, cluster: Cluster, load: Load, session: Callable[[], psycopg.Connection[Row]]) -> None:
+        self.cluster, self.load = cluster, load
+        self.connect = session
+        self.random = random.Random(0)
+        #: Anything an injection wants to be told in the table, counted.
+        self.notes: Counter[str] = Counter()
+        self.number = 0
+
+    def hold(self, least: float, most: float | None = None) -> None:
+        """Let a time pass, in seconds: that long, or a random one between both."""
+        threading.Event().wait(least if most is None else self.random.uniform(least, most))
+
+    def kill(self, names: Iterable[str], number: signal.Signals = signal.SIGKILL) -> None:
+        """Signal these parts, and return once each of them has ended and was started again."""
+        chosen = list(names)
+        supervisor = self.cluster.supervisor
+        before = {name: supervisor.deaths[name] for name in chosen}
+        for name in chosen:
+            supervisor.parts[name].signal(number)
+        eventually(lambda: all(supervisor.deaths[name] > before[name] for name in chosen), within=RESTART_S)
+        eventually(lambda: supervisor.settled(chosen), within=RESTART_S)
+
+    def require_ready(self) -> None:
+        """Return once every part works: a fault begins in good health."""
+        eventually(self.cluster.is_ready, within=RESTART_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A fault: its name in the table, how to inject it once, how often, and the cluster that it needs."""
+
+    name: str
+    inject: Callable[[Trial], None]
+    times: int = 10
+    shape: Shape = field(default_factory=Shape)
+    #: A check of its own after the last repair: returns what was wrong, in words.
+    finish: Callable[[Trial], list[str]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one fault came to."""
+
+    name: str
+    times: int
+    seeds: tuple[int, ...]
+    verdict: Verdict
+    #: Seconds from the end of each injection until all that was acknowledged by then had been told.
+    repairs: tuple[float, ...]
+    #: Seconds from an acknowledgement to its telling, at most, the fault included.
+    longest_wait: float
+    seconds: float
+    rate: float
+    memory_mib: float
+    notes: dict[str, int]
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything was as promised."""
+        return self.verdict.clean and self.longest <= REPAIR_S and self.memory_mib <= MEMORY_MIB
+
+    @property
+    def longest(self) -> float:
+        """The longest repair, in seconds."""
+        return max(self.repairs, default=0.0)
+
+
+def run(fault: Fault, times: int | None = None, seed: int | None = None) -> Result:
+    """Run one fault; everything that it started is gone afterwards. Prints the seed of each injection."""
+    began = time.monotonic()
+    root = secrets.randbelow(10**6) if seed is None else seed
+    seeds = [root + number for number in range(fault.times if times is None else times)]
+    with Cluster(fault.shape) as cluster:
+        load = Load(cluster, f"f{root}")
+        trial = Trial(cluster, load, cluster.connect)
+        load.start()
+        trial.hold(WARM_UP_S)
+        repairs = [_inject(fault, trial, each) for each in seeds]
+        took = time.monotonic() - load.began
+        verdict = _end(fault, trial)
+        load.close()
+        told = Counter({**load.ledger.happened, **trial.notes, **_deaths(cluster)})
+        memory = max(cluster.supervisor.peak_mib.values(), default=0.0)
+    rate = verdict.acknowledged / took
+    elapsed = time.monotonic() - began
+    return Result(
+        fault.name, len(seeds), tuple(seeds), verdict, tuple(repairs), load.ledger.longest_wait, elapsed, rate, memory,
+        {**told, **{f"post {name}": many for name, many in load.ledger.answers.items()}},
+    )  # fmt: skip
+
+
+def _deaths(cluster: Cluster) -> dict[str, int]:
+    return {f"died {name}": many for name, many in cluster.supervisor.deaths.items() if many}
+
+
+def _inject(fault: Fault, trial: Trial, seed: int) -> float:
+    """Inject once and return the seconds that the repair took."""
+    trial.random = random.Random(seed)
+    trial.require_ready()
+    trial.hold(*PAUSE_S)
+    trial.number += 1
+    print(f"{fault.name}, injection {trial.number}: seed {seed}", flush=True)
+    fault.inject(trial)
+    took = _repair_time(trial)
+    print(f"    repaired in {took:.1f} s", flush=True)
+    return took
+
+
+def _repair_time(trial: Trial) -> float:
+    healed = time.monotonic()
+    owed = trial.load.owed()
+    while trial.load.still_owed(owed):
+        if time.monotonic() > healed + PATIENCE_S:
+            break
+        if time.monotonic() > healed + 2.0:
+            with trial.connect() as session:
+                name_deleted(trial.load, session)
+        trial.hold(POLL_S)
+    return time.monotonic() - healed
+
+
+def _end(fault: Fault, trial: Trial) -> Verdict:
+    trial.load.stop()
+    with trial.connect() as session:
+        deadline = time.monotonic() + PATIENCE_S
+        while not is_told(trial.load, session) and time.monotonic() < deadline:
+            trial.hold(POLL_S)
+        for words in fault.finish(trial) if fault.finish else ():
+            trial.cluster.loop.call(trial.load.ledger.blame, "finish", words)
+        return audit(trial.load, session)
