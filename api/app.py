@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -34,11 +34,24 @@ Producers post CloudEvents; browsers read pages and follow a stream of Server-Se
 SWAGGER = ("/docs", "/docs/oauth2-redirect")
 
 
+#: Streams are told and closed within a second; a server that does not answer must not hold up a stop for longer.
+CLOSE_S = 2.0
+
+
 def _require_servers() -> None:
     chosen = settings()
     for name in ("database_url", "redis_url", "broker_url", "jwt_secret", "secret_key"):
         if getattr(chosen, name) is None:
             raise StartError(f"CARILLON_{name.upper()} is not set: set it, or start everything with `make up`.")
+
+
+async def _closed(what: str, closing: Awaitable[Any]) -> None:
+    """Await `closing`, but no longer than `CLOSE_S`: a stop must end, and what is left ends with the process."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await closing
+    except TimeoutError:
+        log().warning("api.close_abandoned", what=what)
 
 
 @asynccontextmanager
@@ -54,11 +67,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with drain_on_signal(app.state.hub):
         yield
     listening.cancel()
-    await asyncio.gather(listening, return_exceptions=True)
-    await app.state.hub.stop()
+    await _closed("listening", asyncio.wait({listening}))
+    await _closed("hub", app.state.hub.stop())
     app.state.waker.stop()
-    await app.state.publisher.close()
-    await db.async_engine_of().dispose()
+    await _closed("publisher", app.state.publisher.close())
+    await _closed("database", db.async_engine_of().dispose())
     log().info("api.stopped")
 
 
