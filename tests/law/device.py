@@ -10,6 +10,9 @@ from tests.law.model import Copy
 from tests.law.wire import Wire
 from tests.listener import Frame
 
+#: A hole of a live stream was filled: a publish was lost.
+REPAIRED = "repaired"
+
 
 class Home(Protocol):
     """The inbox, as far as a client needs it."""
@@ -121,6 +124,8 @@ class Device:
 
     def _changed(self, frame: Frame) -> None:
         live = frame.kind != "changed"
+        if self._begun and not live:
+            self._home.heard(REPAIRED)
         assert frame.data["prev"] == self._at, f"prev is broken: {frame.data['prev']} after {self._at}"
         assert frame.seq == self._at + 1 if live else frame.seq > self._at, f"{frame.id} after {self._at}"
         self._at = frame.seq

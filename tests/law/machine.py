@@ -70,14 +70,19 @@ class Law(RuleBasedStateMachine):
 
     # What happens
 
-    @initialize(kinds=st.lists(KINDS, min_size=1, max_size=6), listening=st.integers(0, 2))
-    def begin(self, kinds: list[str], listening: int) -> None:
-        """The inbox has something already, and so many devices have listened from the first on."""
+    @initialize(kinds=st.lists(KINDS, min_size=1, max_size=6), listening=st.integers(0, 2), whole=st.booleans())
+    def begin(self, kinds: list[str], listening: int, whole: bool) -> None:
+        """The inbox has something already, and so many devices have listened from the first on.
+
+        Not `whole`: large events have reached this inbox, and the others not yet.
+        """
         for device in self.devices[:listening]:
             device.connect(None)
         self.inbox.post(kinds, together=True)
         self.inbox.fan_out()
-        self.inbox.run_all_chunks()
+        self.inbox.run_our_chunks()
+        if whole:
+            self.inbox.run_their_chunks()
 
     @rule(kinds=st.lists(KINDS, min_size=1, max_size=4), together=st.booleans(), fan_out=st.booleans())
     def post(self, kinds: list[str], together: bool, fan_out: bool) -> None:
