@@ -135,6 +135,7 @@ def _judge(event_key: int, number: int, attempt: int, error: Exception) -> None:
         elif given_up:
             connection.execute(chunks.fail_chunk(), names)
     if given_up:
+        log().error("event.given_up", **names, attempts=attempt)
         progress(event_key)
 
 

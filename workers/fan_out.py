@@ -139,6 +139,7 @@ def _judge(key: int, attempt: int, error: Exception) -> None:
         elif attempt >= settings().max_attempts:
             reason = f"Its fan-out failed {attempt} times, at last with {type(error).__name__}."
             connection.execute(fan_out.fail(), {"key": key, "error": reason})
+            log().error("event.given_up", event_key=key, attempts=attempt)
 
 
 def _log_failure(event_name: str, error: Exception, **ids: int) -> None:

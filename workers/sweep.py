@@ -52,6 +52,8 @@ def sweep() -> None:
     for event in stalled:
         if not event.planned:
             send(PLAN_TASK, event.key)
+    for event_key in ended:
+        log().error("event.given_up", event_key=event_key, attempts=settings().max_attempts)
     for event_key in ended | {event.key for event in stalled if event.planned}:
         progress(event_key)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import secrets
 import shutil
+import subprocess
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from tests import directory
 from tests.directory import Row
 from tests.eventually import eventually
+from tests.fault import triggers
 from tests.fault.loop import LoopThread
 from tests.fault.parts import Api, Lane, Supervisor, Ticker
 from tests.fault.proxy import Proxy
@@ -31,6 +33,9 @@ from tests.zygote import Zygote
 URGENT = "carillon.urgent,carillon.accept"
 BULK = "carillon.fan_out,carillon.maintenance"
 START_S = 90.0
+#: Processes whose clock can be set, where the shape asks for it, and where Debian's package has the library for that.
+FAKED = ("api-1", "urgent-1", "bulk-1", "beat")
+FAKETIME = "*/faketime/libfaketime.so.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,8 @@ class Shape:
     environment: dict[str, str] = field(default_factory=dict)
     #: Size of a file system of its own for PostgreSQL, in MiB; None: a plain folder.
     disk_mib: int | None = None
+    #: Whether the processes of `FAKED` run by clocks that can be set.
+    clocks: bool = False
 
 
 #: Short times, so that what happens each half minute in production happens often here; chunks are small, so that an
@@ -63,6 +70,10 @@ class Cluster:
         self.loop = LoopThread()
         self.postgres = EmbeddedPostgres(self.folder / "postgres")
         self.redis = EmbeddedRedis(self.folder / "redis")
+        self.triggers = self.folder / "triggers"
+        self.triggers.mkdir()
+        self.clocks = self.folder / "clocks"
+        self.clocks.mkdir()
         self._proxies: list[Proxy] = []
         self._stack = ExitStack()
 
@@ -71,6 +82,7 @@ class Cluster:
             stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
             stack.callback(self.loop.stop)
             stack.callback(self._stop_proxies)
+            self._make_disk(stack)
             self._start_servers(stack)
             self._start_parts(stack)
             self._stack = stack.pop_all()
@@ -80,6 +92,16 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def _make_disk(self, stack: ExitStack) -> None:
+        """Give PostgreSQL a file system of its own, where the shape asks for it."""
+        if self.shape.disk_mib is None:
+            return
+        self.postgres.home.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={self.shape.disk_mib}m", "tmpfs", str(self.postgres.home)]
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert made.returncode == 0, f"A file system for PostgreSQL needs root with the right to mount: {made.stderr}"
+        stack.callback(subprocess.run, ["umount", "--lazy", str(self.postgres.home)], check=True)
 
     def _start_servers(self, stack: ExitStack) -> None:
         stack.callback(self.postgres.kill)
@@ -95,6 +117,7 @@ class Cluster:
             "CARILLON_DATABASE_URL": _through(self.postgres.url(), self.postgres.port, self.postgres_proxy),
             "CARILLON_REDIS_URL": _through(self.redis.url(0), self.redis.port, self.redis_proxy),
             "CARILLON_BROKER_URL": _through(self.redis.url(1), self.redis.port, self.redis_proxy),
+            triggers.FOLDER: str(self.triggers),
             "CARILLON_JWT_SECRET": secrets.token_urlsafe(48),
             "CARILLON_SECRET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             **self.shape.environment,
@@ -116,11 +139,29 @@ class Cluster:
         parts = {"api-1": self.apis[0], "api-2": self.apis[1], **self.workers, "beat": self.beat}
         self.supervisor = Supervisor(parts)
         stack.callback(self.supervisor.stop)
+        if self.shape.clocks:
+            for name in FAKED:
+                self._give_clock(name, parts[name])
         for part in parts.values():
             part.spawn()
         self.supervisor.start()
         self.api_proxies = [self.new_proxy(api.port) for api in self.apis]
         eventually(self.is_ready, within=START_S)
+
+    def _give_clock(self, name: str, part: Child) -> None:
+        """Have a part run by a clock that its file in `clocks` sets; it needs a process that is not forked."""
+        libraries = [str(found) for found in Path("/usr/lib").glob(FAKETIME)]
+        assert libraries, "A clock that can be set needs libfaketime: apt-get install libfaketime"
+        file = self.clocks / name
+        file.write_text("+0\n")
+        part.zygote = None
+        part.environment = {
+            **part.environment,
+            "LD_PRELOAD": libraries[0],
+            "FAKETIME_TIMESTAMP_FILE": str(file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
 
     def new_proxy(self, target: int) -> Proxy:
         """Return a listening proxy before a port."""

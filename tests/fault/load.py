@@ -8,7 +8,8 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -19,7 +20,7 @@ from tests import directory
 from tests.directory import Row
 from tests.eventually import eventually
 from tests.fault.cluster import Cluster
-from tests.fault.http import request
+from tests.fault.http import Refused, get_json, request
 from tests.fault.ledger import EVERYONE, Ledger
 from tests.fault.streams import StreamClient, close_all
 from tests.listener import token_for
@@ -39,6 +40,7 @@ POST_S = 5.0
 UNREACHED_S = 0.2
 TOKEN_TTL_S = 6 * 3600.0
 OPEN_S = 60.0
+QUIET_S = 60.0
 BATCHED = "application/cloudevents-batch+json"
 
 
@@ -50,6 +52,7 @@ class Load:
         self.ledger = Ledger(people)
         self.ports = [proxy.port for proxy in cluster.api_proxies]
         self.paused = False
+        self._busy = 0
         self.began = 0.0
         self._numbers = itertools.count()
         self._stopping = False
@@ -79,11 +82,48 @@ class Load:
         """End the streams."""
         self._on_loop(close_all(self._streams_tasks))
 
-    def post(self, recipients: list[int], **data: Any) -> list[str]:
-        """Post one event to each of these at once and return their ids, once they are acknowledged."""
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Post nothing and read nothing within the block; what was posted before is acknowledged first."""
+        self.paused = True
+        eventually(lambda: not self._busy, within=QUIET_S)
+        try:
+            yield
+        finally:
+            self.paused = False
+
+    def post(self, recipients: list[int], *, owed: bool = True, **data: Any) -> None:
+        """Post one event to each of these at once; they are acknowledged afterwards, and owed unless told otherwise."""
         events = [self._certificate(number, **data) for number in recipients]
-        self._on_loop(self._post_until_acknowledged(0, events))
-        return [event["id"] for event, _ in events]
+        self._on_loop(self._post_until_acknowledged(0, events, owed=owed))
+
+    def insert(self, session: psycopg.Connection[Row], recipients: list[int]) -> list[str]:
+        """Publish events within a producer's own transaction; they count once `acknowledge` is called after it."""
+        events = [self._certificate(number)[0] for number in recipients]
+        for event in events:
+            session.execute("SELECT carillon_publish(%s::jsonb)", [orjson.dumps(event).decode()])
+        return [event["id"] for event in events]
+
+    def acknowledge(self, ids: list[str], recipients: list[int]) -> None:
+        """Count events that `insert` published and that are committed."""
+        for id, recipient in zip(ids, recipients, strict=True):
+            self.cluster.loop.call(self.ledger.acknowledge, id, recipient)
+
+    def publish(self, session: psycopg.Connection[Row], recipients: list[int]) -> None:
+        """Publish events in one transaction of a producer's own."""
+        with session.transaction():
+            ids = self.insert(session, recipients)
+        self.acknowledge(ids, recipients)
+
+    def read_pages(self, readers: int, seconds: float) -> int:
+        """Have so many readers fetch pages as fast as they can for a while; return how many were refused."""
+        return self.cluster.loop.run(self._read_pages(readers, seconds))
+
+    def forget(self) -> None:
+        """A backup was restored: what was before is neither owed nor known. Belongs to the loop's thread."""
+        self.ledger.forgive()
+        for stream in self.streams:
+            stream.forget()
 
     def owed(self) -> list[set[str]]:
         """Return what is acknowledged and not told at this moment."""
@@ -112,29 +152,58 @@ class Load:
         while not self._stopping:
             due = time.monotonic() + every
             if not self.paused:
-                await self._post_until_acknowledged(number, [self._certificate() for _ in range(BATCH)])
+                await self._busily(self._post_until_acknowledged(number, [self._certificate() for _ in range(BATCH)]))
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def _announcer(self) -> None:
         while not self._stopping:
             await asyncio.sleep(ANNOUNCE_EVERY_S)
             if not self.paused:
-                await self._post_until_acknowledged(0, [self._announcement()])
+                await self._busily(self._post_until_acknowledged(0, [self._announcement()]))
+
+    async def _busily(self, work: Coroutine[Any, Any, None]) -> None:
+        self._busy += 1
+        try:
+            await work
+        finally:
+            self._busy -= 1
+
+    async def _read_pages(self, readers: int, seconds: float) -> int:
+        ends, refused = time.monotonic() + seconds, 0
+
+        async def read(number: int) -> None:
+            nonlocal refused
+            while time.monotonic() < ends:
+                try:
+                    await get_json(random.choice(self.ports), "/api/notifications", self.tokens[number], POST_S)
+                except Refused as answer:
+                    refused += 1
+                    if answer.status != 503 or answer.retry_after is None:
+                        self.ledger.blame("wrong answer", f"{answer.status} to a reader")
+                except (OSError, TimeoutError, asyncio.IncompleteReadError):
+                    refused += 1
+
+        await asyncio.gather(*(read(number) for number in range(readers)))
+        return refused
 
     async def _reader(self) -> None:
         """Mark everything as read, here and there; whether it succeeded is seen by the streams."""
         while not self._stopping:
             await asyncio.sleep(READ_EVERY_S)
-            number = random.randrange(self.people)
-            told = {"Authorization": f"Bearer {self.tokens[number]}", "Content-Type": "application/json"}
-            try:
-                status, _, _ = await request(
-                    random.choice(self.ports), "PATCH", "/api/notifications", told, b'{"read":true}', within=POST_S
-                )
-            except (OSError, TimeoutError, asyncio.IncompleteReadError) as problem:
-                self.ledger.answers[f"read: {type(problem).__name__}"] += 1
-            else:
-                self.ledger.answers[f"read: {status}"] += 1
+            if not self.paused:
+                await self._busily(self._read_all())
+
+    async def _read_all(self) -> None:
+        number = random.randrange(self.people)
+        told = {"Authorization": f"Bearer {self.tokens[number]}", "Content-Type": "application/json"}
+        try:
+            status, _, _ = await request(
+                random.choice(self.ports), "PATCH", "/api/notifications", told, b'{"read":true}', within=POST_S
+            )
+        except (OSError, TimeoutError, asyncio.IncompleteReadError) as problem:
+            self.ledger.answers[f"read: {type(problem).__name__}"] += 1
+        else:
+            self.ledger.answers[f"read: {status}"] += 1
 
     def _certificate(self, recipient: int | None = None, **data: Any) -> tuple[dict[str, Any], int]:
         """Return a new event, and the number of its recipient."""
@@ -149,7 +218,9 @@ class Load:
         data = {"title": id, "message": "For all of you.", "audience": {"everyone": True}}
         return _envelope(id, "system.announcement", data), EVERYONE
 
-    async def _post_until_acknowledged(self, turn: int, events: list[tuple[dict[str, Any], int]]) -> None:
+    async def _post_until_acknowledged(
+        self, turn: int, events: list[tuple[dict[str, Any], int]], *, owed: bool = True
+    ) -> None:
         """Post the same batch, at one API process after the other, until it is answered with 202."""
         body = orjson.dumps([event for event, _ in events])
         headers = {**self._bearer, "Content-Type": BATCHED}
@@ -159,7 +230,7 @@ class Load:
                 break
             turn += 1
             await asyncio.sleep(wait)
-        for event, recipient in events:
+        for event, recipient in events if owed else ():
             self.ledger.acknowledge(event["id"], recipient)
 
     async def _post_once(self, port: int, headers: dict[str, str], body: bytes) -> float | None:

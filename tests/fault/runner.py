@@ -130,13 +130,17 @@ def run_and_keep(fault: Fault, state: dict[str, Entry], times: int | None, seed:
 
 
 def due(state: dict[str, Entry], only: str | None) -> list[Fault]:
-    """Return the faults to run now: those that `only` begins, or those that have not passed yet, or all."""
+    """Return the faults to run now: those that `only` begins, or those that have not passed in full yet, or all."""
     if only is not None:
         return [fault for fault in FAULTS if fault.name.startswith(only)]
-    left = [fault for fault in FAULTS if not state.get(fault.name, {}).get("passed")]
+    left = [fault for fault in FAULTS if not _is_done(fault, state.get(fault.name))]
     if not left:
         state.clear()
     return left or list(FAULTS)
+
+
+def _is_done(fault: Fault, entry: Entry | None) -> bool:
+    return entry is not None and entry["passed"] and entry["times"] >= fault.times
 
 
 def main() -> None:

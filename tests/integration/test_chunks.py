@@ -10,6 +10,7 @@ import orjson
 import psycopg
 import pytest
 import redis
+from structlog.testing import capture_logs
 
 from shared.catalog import Catalog, catalog
 from shared.frames import channel_of
@@ -193,9 +194,11 @@ def test_an_announcement_that_reaches_nobody_any_more_is_done(db: psycopg.Connec
 def test_a_chunk_that_fails_five_times_fails_its_event_after_the_others_are_told(db: psycopg.Connection[Row]) -> None:
     directory.add_recipients(db, "acme", [f"p{number:03}" for number in range(PEOPLE)])
     event = planned(db)
-    with patch("workers.chunks._Chunk.run", side_effect=RuntimeError):
+    with patch("workers.chunks._Chunk.run", side_effect=RuntimeError), capture_logs() as told:
         for _ in range(5):
             run_chunk(event, 1)
+    alarm = {"event": "event.given_up", "log_level": "error", "event_key": event, "number": 1, "attempts": 5}
+    assert [line for line in told if line["event"] == "event.given_up"] == [alarm]
     assert directory.event(db, event)["state"] == "fanning_out"
     for number in (0, 2):
         run_chunk(event, number)

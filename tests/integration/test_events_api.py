@@ -268,6 +268,15 @@ async def test_counts_sum_the_chunks_and_tell_seen_and_read_as_of_now(
     assert (body["state"], body["counts"]) == ("fanning_out", counts)
 
 
+async def test_a_failed_event_says_why(api: httpx.AsyncClient, key: str, database_url: str) -> None:
+    await post(api, key, envelope())
+    reason = "Its fan-out ended with its worker process 5 times."
+    with psycopg.connect(database_url) as session:
+        session.execute("UPDATE events SET state = 'failed', attempts = 5, error = %s", [reason])
+    body = (await api.get(_where(), headers=bearer(key))).json()
+    assert (body["state"], body["error"]) == ("failed", reason)
+
+
 async def test_an_event_can_be_cancelled_in_every_state(api: httpx.AsyncClient, key: str, database_url: str) -> None:
     for state in ("accepted", "fanning_out", "done", "failed"):
         await post(api, key, envelope(state))

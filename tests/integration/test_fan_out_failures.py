@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Any
 from unittest.mock import patch
 
 import psycopg
 import pytest
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
+from shared import db as shared_db
 from shared.catalog import targets as catalog_targets
+from shared.overview import retry_failed
 from tests import directory
 from tests.directory import Row
 from workers.fan_out import fan_out_pending, isolate_pending, run_alone
@@ -45,6 +49,11 @@ def states(db: psycopg.Connection[Row]) -> list[tuple[str, int]]:
     return [(row["state"], row["attempts"]) for row in rows]
 
 
+def alarms(told: Sequence[MutableMapping[str, Any]]) -> list[MutableMapping[str, Any]]:
+    """Return the log's lines that tell of events given up."""
+    return [line for line in told if line["event"] == "event.given_up"]
+
+
 def make_due(db: psycopg.Connection[Row]) -> None:
     """Let the wait of every suspect be over."""
     db.execute("UPDATE events SET tried_at = tried_at - interval '2 min' WHERE tried_at IS NOT NULL")
@@ -69,12 +78,14 @@ def test_an_event_that_waits_alone_does_not_come_back_into_batches(db: psycopg.C
 
 
 @pytest.mark.usefixtures("poison")
-def test_after_five_attempts_an_event_is_failed_and_says_why(db: psycopg.Connection[Row]) -> None:
+def test_after_five_attempts_an_event_is_failed_says_why_and_is_alarmed_once(db: psycopg.Connection[Row]) -> None:
     event = directory.add_event(db, "certificate.issued", POISON)
-    fan_out_pending()
-    for _ in range(4):
-        make_due(db)
-        run_alone(event)
+    with capture_logs() as told:
+        fan_out_pending()
+        for _ in range(4):
+            make_due(db)
+            run_alone(event)
+    assert alarms(told) == [{"event": "event.given_up", "log_level": "error", "event_key": event, "attempts": 5}]
     row = directory.event(db, event)
     assert (row["state"], row["attempts"], row["error"]) == (
         "failed",
@@ -82,6 +93,22 @@ def test_after_five_attempts_an_event_is_failed_and_says_why(db: psycopg.Connect
         "Its fan-out failed 5 times, at last with RuntimeError.",
     )
     assert row["finished_at"] is not None
+
+
+def test_a_failed_event_that_is_put_back_is_told_once_its_fault_is_gone(db: psycopg.Connection[Row]) -> None:
+    event = directory.add_event(db, "certificate.issued", ISSUED)
+    with patch("workers.fan_out.deliver", side_effect=RuntimeError("a bug")):
+        fan_out_pending()
+        for _ in range(4):
+            make_due(db)
+            run_alone(event)
+    assert states(db) == [("failed", 5)]
+    with shared_db.transaction() as connection:
+        assert retry_failed(connection, None, None, None) == 1
+    fan_out_pending()
+    row = directory.event(db, event)
+    assert (row["state"], row["attempts"], row["error"], row["notifications"]) == ("done", 0, None, 1)
+    directory.assert_numbered_without_gaps(db)
 
 
 def test_a_text_that_cannot_be_made_fails_its_event_at_once_and_alone(db: psycopg.Connection[Row]) -> None:
@@ -107,7 +134,9 @@ def test_a_killed_workers_attempts_count_and_the_last_one_fails_the_event(db: ps
             run_alone(event)
         assert states(db) == [("accepted", attempt)]
     make_due(db)
-    sweep()
+    with capture_logs() as told:
+        sweep()
+    assert alarms(told) == [{"event": "event.given_up", "log_level": "error", "event_key": event, "attempts": 5}]
     row = directory.event(db, event)
     assert (row["state"], row["attempts"], row["error"]) == (
         "failed",

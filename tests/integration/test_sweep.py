@@ -8,6 +8,7 @@ import orjson
 import psycopg
 import pytest
 import redis
+from structlog.testing import capture_logs
 
 from tests import directory
 from tests.directory import Row
@@ -135,7 +136,10 @@ def test_a_chunk_whose_last_attempt_died_fails_its_event(db: psycopg.Connection[
     run_chunk(event, 0)
     db.execute("UPDATE fan_out_chunks SET attempts = 5 WHERE number = 1")
     age(db, 6)
-    sweep()
+    with capture_logs() as told:
+        sweep()
+    alarm = {"event": "event.given_up", "log_level": "error", "event_key": event, "attempts": 5}
+    assert [line for line in told if line["event"] == "event.given_up"] == [alarm]
     row = directory.event(db, event)
     assert (row["state"], row["notifications"], row["error"]) == ("failed", 2, "1 of 2 chunks failed.")
 

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from tests.fault.faults import processes, servers
+from tests.fault.faults import clients, database, delivery, processes, servers, time_travel
 
-FAULTS = [*processes.FAULTS, *servers.FAULTS]
+FAULTS = [
+    *processes.FAULTS,
+    *servers.FAULTS,
+    *database.FAULTS,
+    *delivery.FAULTS,
+    *clients.FAULTS,
+    *time_travel.FAULTS,
+]

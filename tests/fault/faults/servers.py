@@ -6,6 +6,8 @@ import os
 import signal
 from collections.abc import Callable
 
+import redis
+
 from tests.fault.proxy import Proxy
 from tests.fault.trial import Fault, Trial
 
@@ -15,12 +17,12 @@ AWAY_S = (0.2, 2.0)
 
 def redis_killed(trial: Trial) -> None:
     """Kill Redis and start it with nothing in it: every queue, flag and presence is gone."""
-    redis = trial.cluster.redis
-    redis.kill()
-    for file in redis.home.glob("appendonly*"):
+    server = trial.cluster.redis
+    server.kill()
+    for file in server.home.glob("appendonly*"):
         file.unlink()
     trial.hold(*AWAY_S)
-    redis.start()
+    server.start()
 
 
 def redis_stopped(seconds: float) -> Callable[[Trial], None]:
@@ -45,6 +47,14 @@ def postgres_killed(trial: Trial) -> None:
     trial.cluster.postgres.start()
 
 
+def redis_full(trial: Trial) -> None:
+    """Let Redis refuse every write for want of memory; what is published still gets through."""
+    with redis.Redis.from_url(trial.cluster.redis.url()) as client:
+        client.config_set("maxmemory", "1mb")
+        trial.hold(3.0, 8.0)
+        client.config_set("maxmemory", "0")
+
+
 def cut_off(chosen: Callable[[Trial], Proxy], seconds: float) -> Callable[[Trial], None]:
     """Return an injection that cuts a server off: connections are reset and refused, or their bytes vanish."""
 
@@ -64,6 +74,7 @@ FAULTS = [
     Fault(name="Redis stopped for 8 s", inject=redis_stopped(8.0)),
     Fault(name="PostgreSQL killed, restarted", inject=postgres_killed),
     Fault(name="Redis stopped for 60 s", inject=redis_stopped(60.0), times=3),
+    Fault(name="Redis out of memory", inject=redis_full),
     Fault(name="Redis cut off for 20 s", inject=cut_off(lambda trial: trial.cluster.redis_proxy, 20.0)),
     Fault(name="PostgreSQL cut off for 20 s", inject=cut_off(lambda trial: trial.cluster.postgres_proxy, 20.0)),
 ]

@@ -1,0 +1,54 @@
+"""The product's applications with faults that a signal from outside cannot hit: between two lines of theirs.
+
+`app` is the workers' and beat's, `create_app` the API's. Without a trigger they are the product's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kombu.transport import redis as broker
+
+import api.wake
+import workers.chunks
+import workers.fan_out
+from api.app import create_app
+from tests.fault import triggers
+from tests.fault.poisoned_worker import app
+from workers.publish import Message, publish
+
+__all__ = ["app", "create_app"]
+
+_wake = api.wake.Waker.wake
+_put: Callable[..., None] = broker.Channel._put
+
+
+def _publish_unless_told(messages: Sequence[Message]) -> int:
+    if triggers.take(triggers.DIE_BEFORE_PUBLISH):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 0 if triggers.is_set(triggers.DROP_PUBLISH) else publish(messages)
+
+
+def _wake_unless_told(waker: api.wake.Waker) -> None:
+    if triggers.take(triggers.DIE_BEFORE_WAKE):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if not triggers.is_set(triggers.DROP_WAKE):
+        _wake(waker)
+
+
+def _put_twice_if_told(channel: Any, queue: str, message: Any, **rest: Any) -> None:
+    _put(channel, queue, message, **rest)
+    if triggers.is_set(triggers.DOUBLE):
+        _put(channel, queue, message, **rest)
+
+
+for place, name, faulty in (
+    (workers.fan_out, "publish", _publish_unless_told),
+    (workers.chunks, "publish", _publish_unless_told),
+    (api.wake.Waker, "wake", _wake_unless_told),
+    (broker.Channel, "_put", _put_twice_if_told),
+):
+    setattr(place, name, faulty)
