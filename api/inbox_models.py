@@ -16,6 +16,19 @@ class Counts(BaseModel):
     cursor: str
 
 
+class CategoryCounts(BaseModel):
+    """The part of the counters that one category has."""
+
+    unreadCount: int
+    unseenCount: int
+
+
+class UnreadCounts(Counts):
+    """The counters; `byCategory`, where asked for, has every category with something unread or unseen."""
+
+    byCategory: dict[str, CategoryCounts] | None = None
+
+
 class Notification(BaseModel):
     """One event for one recipient."""
 

@@ -47,6 +47,9 @@ def _message(fault: Any) -> str:
 
 
 def _field(location: tuple[Any, ...], skipped: int) -> str:
+    if skipped and location[0] == "query":
+        # A parameter is one field, however often it stands there.
+        return str(location[1])
     return ".".join(str(part) for part in location[skipped:])
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from api.inbox import page_json
+from api.inbox_calls import page_json
 from api.sse import Inbox, retry_ms
 from shared import db
 from shared.cursor import Cursor
@@ -20,7 +20,6 @@ from shared.errors import Unavailable
 from shared.frames import FrameEvent, Replay, encode
 from shared.inbox import (
     MAX_REPLAY_ROWS,
-    Filter,
     Head,
     head_of,
     read_behind,
@@ -29,6 +28,7 @@ from shared.inbox import (
     read_page,
     replay_of,
 )
+from shared.inbox_filter import Filter
 from shared.settings import settings
 
 #: Inboxes whose heads one query reads.

@@ -103,6 +103,12 @@ def channel_of(tenant: str, recipient: str) -> str:
     return f"carillon:{{{quote(tenant, safe='')}/{quote(recipient, safe='')}}}"
 
 
+def category_of(type: str) -> str:
+    """Return the category of an event type; `unknown` for one that the catalog does not have (any more)."""
+    event_type = catalog().get(type)
+    return event_type.category if event_type else "unknown"
+
+
 def notification_json(row: Row) -> dict[str, Any]:
     """Return a row of `notifications` as the contract's notification."""
     event_type = catalog().get(row["type"])
@@ -112,7 +118,7 @@ def notification_json(row: Row) -> dict[str, Any]:
         "seq": row["seq"],
         "tenant": row["tenant"],
         "type": event_type.notification_type if event_type else row["type"].upper().replace(".", "_"),
-        "category": event_type.category if event_type else "unknown",
+        "category": category_of(row["type"]),
         "title": row["title"],
         "message": row["message"],
         "priority": PRIORITIES[row["priority"]],

@@ -13,8 +13,9 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from shared.cursor import Cursor
+from shared.cursor import MAX_NUMBER, Cursor
 from shared.frames import Counters, Replay, Row, compact
+from shared.inbox_filter import Filter
 
 #: Rows that one replay may carry; more (a bulk change of a huge inbox) is told by `reset`: fetch the page again.
 MAX_REPLAY_ROWS = 1_000
@@ -72,35 +73,6 @@ def read_head() -> TextClause:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """What a page shows. Archived ones are left out unless asked for; None means no condition."""
-
-    unread: bool | None = None
-    archived: bool = False
-    types: tuple[str, ...] | None = None
-    priorities: tuple[int, ...] | None = None
-
-    @property
-    def plain(self) -> bool:
-        """True where the page shows the whole inbox, so that the inbox's own total counts it."""
-        return self == Filter()
-
-    def conditions(self) -> tuple[str, dict[str, Any]]:
-        """Return SQL over `n`, and its parameters."""
-        parts = ["n.deleted_at IS NULL", f"n.archived_at IS {'NOT ' if self.archived else ''}NULL"]
-        values: dict[str, Any] = {}
-        if self.unread is not None:
-            parts.append(f"n.read_at IS {'' if self.unread else 'NOT '}NULL")
-        if self.types is not None:
-            parts.append("n.type = ANY(:types)")
-            values["types"] = list(self.types)
-        if self.priorities is not None:
-            parts.append("n.priority = ANY(:priorities)")
-            values["priorities"] = list(self.priorities)
-        return " AND ".join(parts), values
-
-
 def read_page(shown: Filter) -> tuple[TextClause, dict[str, Any]]:
     """Select one page, newest first: head columns, `matching` (the filter's count) and a row's, one more than `limit`.
 
@@ -114,10 +86,25 @@ def read_page(shown: Filter) -> tuple[TextClause, dict[str, Any]]:
                    LEFT JOIN inboxes i ON i.tenant = :tenant AND i.recipient = :recipient)
         SELECT h.*, {count} AS matching, {_ROW.replace("n.", "p.")} FROM h LEFT JOIN LATERAL (
             SELECT {_ROW} FROM notifications n WHERE n.key = h.key AND {where}
-              AND (CAST(:before AS bigint) IS NULL OR n.ordinal < :before)
+              AND n.ordinal < coalesce(CAST(:before AS bigint), {MAX_NUMBER})
             ORDER BY n.ordinal DESC LIMIT :limit + 1) p ON true
         ORDER BY p.ordinal DESC""")
     return statement, values
+
+
+def read_categories() -> TextClause:
+    """Select the head of one inbox, and a row for each type that it shows: `type`, `type_unread`, `type_unseen`.
+
+    An inbox that shows nothing is one row of the head with a null type. Parameters: tenant, recipient.
+    """
+    return text(f"""
+        WITH h AS (SELECT {_HEAD} FROM deployment d
+                   LEFT JOIN inboxes i ON i.tenant = :tenant AND i.recipient = :recipient)
+        SELECT h.*, c.* FROM h LEFT JOIN LATERAL (
+            SELECT n.type, count(*) FILTER (WHERE n.read_at IS NULL) AS type_unread,
+                   count(*) FILTER (WHERE n.seen_at IS NULL) AS type_unseen
+            FROM notifications n WHERE n.key = h.key AND n.deleted_at IS NULL AND n.archived_at IS NULL
+            GROUP BY n.type) c ON true""")
 
 
 def read_one() -> TextClause:
