@@ -180,6 +180,9 @@ async def test_an_empty_and_an_unknown_inbox_have_no_categories(ada: httpx.Async
         assert answer.json() == {"unreadCount": 0, "unseenCount": 0, "cursor": "1-0", "byCategory": {}}
 
 
+NO_TIME = "must be a time as RFC 3339 writes it: 2026-03-01T12:00:00Z"
+
+
 @pytest.mark.parametrize(
     ("query", "field", "message"),
     [
@@ -192,11 +195,10 @@ async def test_an_empty_and_an_unknown_inbox_have_no_categories(ada: httpx.Async
         ('metadata={"a":1,"a":2}', "metadata.a", "stands twice in one object"),
         ('metadata={"a":"%5Cu0000"}', "metadata.a", "contains a character that is not allowed"),
         (f'metadata={{"a":"{"x" * 1024}"}}', "metadata", "String should have at most 1024 characters"),
-        ("createdFrom=yesterday", "createdFrom", "must be a time as RFC 3339 writes it: 2026-03-01T12:00:00Z"),
-        ("createdBefore=1772323200", "createdBefore", "must be a time as RFC 3339 writes it: 2026-03-01T12:00:00Z"),
-        ("createdFrom=0001-01-01T00:00:00%2B14:00", "createdFrom",
-         "must be a time as RFC 3339 writes it: 2026-03-01T12:00:00Z"),
-        ("createdFrom=2026-03-01T00:00:00", "createdFrom", "must be a time as RFC 3339 writes it: 2026-03-01T12:00:00Z"),
+        ("createdFrom=yesterday", "createdFrom", NO_TIME),
+        ("createdBefore=1772323200", "createdBefore", NO_TIME),
+        ("createdFrom=0001-01-01T00:00:00%2B14:00", "createdFrom", NO_TIME),
+        ("createdFrom=2026-03-01T00:00:00", "createdFrom", NO_TIME),
         ("first=101", "first", "must be from 1 to 100"),
         ("after=o", "after", "must be the endCursor of a page"),
         ("after=o9999999999999999999", "after", "must be the endCursor of a page"),
