@@ -29,10 +29,12 @@ CAP_TASK = "carillon.cap"
 EXPIRE_TASK = "carillon.expire"
 PURGE_TASK = "carillon.purge"
 FORGET_TASK = "carillon.forget"
+FAILED_LOGINS_TASK = "carillon.failed_logins"
 HEARTBEAT_S = 5.0
 
 JOBS = (
     Job(SWEEP_TASK, 1.0, MAINTENANCE_QUEUE, "what a lost message left is picked up within two seconds"),
+    Job(FAILED_LOGINS_TASK, 5.0, MAINTENANCE_QUEUE, "the third is told within 15 s, one missed run included"),
     Job(CAP_TASK, 15.0, MAINTENANCE_QUEUE, "an inbox over its cap is at most 30 s late, one missed run included"),
     Job(EXPIRE_TASK, 15.0, MAINTENANCE_QUEUE, "an expired notification is at most 30 s late, the same way"),
     Job(PURGE_TASK, 300.0, MAINTENANCE_QUEUE, "tombstones are kept for days: minutes do not matter, bulk does"),

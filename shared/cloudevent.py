@@ -23,6 +23,8 @@ MAX_ID = 200
 #: Characters: a subject may be a path.
 MAX_SUBJECT = 500
 MAX_DATASCHEMA = 500
+#: The events that Carillon itself makes of failed logins: nobody else may take their ids before them.
+RESERVED_SOURCE = "/carillon/failed-logins"
 #: CloudEvents 1.0, section "naming conventions", recommends at most 20 characters.
 _ATTRIBUTE = re.compile(r"[a-z0-9]{1,20}")
 _PCHAR = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})"
@@ -124,6 +126,8 @@ def _faults(present: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in ("id", "source", "type", "tenant"):
         if not is_name(present.get(name)):
             yield name, _absent_or(present, name, f"must be a text of 1 to {MAX_ID} printable characters")
+    if present.get("source") == RESERVED_SOURCE:
+        yield "source", "is reserved"
     if present.get("id") in _RESOLVED:
         yield "id", "must not be a dot or two"
     yield from _optional_faults(present)

@@ -145,6 +145,11 @@ def deleted(cursor: Cursor, counters: Counters, ids: Sequence[str], reason: Dele
     return live(Change.DELETED, cursor, counters, reason=reason.value, notificationIds=list(ids), **one)
 
 
+def updated(cursor: Cursor, counters: Counters, row: Row) -> bytes:
+    """Return the live frame of a notification that says something else now, told whole with its marks as they are."""
+    return live(Change.UPDATED, cursor, counters, notification=notification_json(row))
+
+
 #: What of a `created` frame differs between the recipients of one text, in the order of `notification_json`.
 PERSONAL = ("id", "createdSeq", "seq", "tenant")
 

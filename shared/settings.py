@@ -83,8 +83,8 @@ class Settings(BaseSettings):
     replay_max_changes: int = Field(500, ge=1, le=10_000)
     inbox_cap: int = Field(100, ge=1, le=10_000)
     event_retention_days: int = Field(30, ge=1)
-    failed_login_threshold: int = Field(3, ge=1)
-    failed_login_window_minutes: int = Field(15, ge=1)
+    failed_login_threshold: int = Field(3, ge=1, le=100)
+    failed_login_window_minutes: int = Field(15, ge=1, le=1_440)
 
     #: Recipients that one fan-out transaction may touch: bounds how long inbox rows stay locked (100 ms).
     chunk_size: int = Field(2_000, ge=1, le=5_000)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,13 @@ def day(value: str) -> str:
     return datetime.fromisoformat(value).date().isoformat()
 
 
+def minute(value: str) -> str:
+    """Return the minute of an RFC 3339 time, in UTC: `2026-03-01 09:04 UTC`; a day is its first one."""
+    moment = datetime.fromisoformat(value)
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return f"{aware:%Y-%m-%d %H:%M} UTC"
+
+
 def amount(value: float | str) -> str:
     """Return an amount of money without an exponent, a fraction with two decimals at least: 49.9 as `49.90`."""
     try:
@@ -76,7 +83,7 @@ def _nothing_for_none(value: Any) -> Any:
 
 def _environment() -> ImmutableSandboxedEnvironment:
     made = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, finalize=_nothing_for_none)
-    made.filters.update(segment=segment, day=day, amount=amount)
+    made.filters.update(segment=segment, day=day, minute=minute, amount=amount)
     return made
 
 

@@ -140,6 +140,7 @@ app = Celery(
         "workers.cancel",
         "workers.sweep",
         "workers.retention",
+        "workers.failed_logins",
         "workers.heartbeat",
     ],
 )

@@ -54,9 +54,9 @@ def _give_back(token: str) -> None:
             redis_client().delete(LEASE)
 
 
-def in_batches(batch: Callable[[], bool]) -> bool:
+def in_batches(batch: Callable[[], bool], seconds: float = JOB_S) -> bool:
     """Call `batch` until it returns False (nothing left) or the job's time is over; returns whether all was done."""
-    deadline = time.monotonic() + JOB_S
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         started = time.monotonic()
         if not batch():

@@ -10,21 +10,18 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from shared import audience, fan_out
+from shared import audience, failed_logins, fan_out
 from shared.cursor import Cursor
 from shared.errors import InvalidInput
 from shared.frames import Counters, channel_of, created
 from shared.notification_id import notification_id
 from shared.settings import settings
-from workers.prepare import Prepared, Row, Text, prepare, reason_of
+from workers.prepare import Prepared, Text, prepare, reason_of
 from workers.publish import Message
+from workers.reach import Reached, Rows, by_event, read_within
 
 #: Bytes of texts that one batch writes: bounds a worker's memory where texts are long and audiences wide.
 MAX_BATCH_BYTES = 8 * 1024 * 1024
-
-Rows = Sequence[Row]
-#: Inbox key → the place of the target that reached it first, and its row.
-Audience = dict[int, tuple[int, Row]]
 
 
 @dataclass(slots=True)
@@ -62,6 +59,7 @@ class _Batch:
         self._bound = settings().chunk_size
         self._rows: dict[str, list[Any]] = defaultdict(list)
         self._ends: dict[str, list[Any]] = defaultdict(list)
+        self._failed_logins: list[int] = []
 
     def prepare(self, rows: Rows) -> list[Prepared]:
         """Return the events that can be fanned out; the others are failed."""
@@ -84,40 +82,25 @@ class _Batch:
         for name, value in zip(fan_out.EVENT_COLUMNS, values, strict=True):
             self._ends[name].append(value)
 
-    def reach(self, prepared: list[Prepared]) -> list[tuple[Prepared, Audience]]:
+    def reach(self, prepared: list[Prepared]) -> Reached:
         """Return the events that this batch keeps, each with its audience; a single one over the bound is `large`."""
-        kept, rows = self._read_audience(prepared)
+        kept, rows = read_within(self._connection, prepared, self._bound)
         self.delivery.released += len(prepared) - len(kept)
         if len(rows) > self._bound:
             self._leave_to_chunks(kept[0])
             return []
         if self._register_unknown(kept, rows):
-            kept, rows = self._read_audience(kept)
-        found: dict[int, Audience] = {event.place: {} for event in kept}
-        for row in sorted(rows, key=lambda row: row["place"]):
-            found[row["event"]].setdefault(row["key"], (row["place"], row))
-        return [(event, found[event.place]) for event in kept]
-
-    def _read_audience(self, prepared: list[Prepared]) -> tuple[list[Prepared], Rows]:
-        """Return the first events whose audiences together are within the bound, and those; or one that is not.
-
-        A full answer may be cut anywhere, so it is asked again for the events before the last one that it mentions.
-        """
-        kept = prepared
-        while True:
-            targets = [target for event in kept for target in event.targets]
-            if not targets:
-                return kept, []
-            given = {**audience.columns(targets), **audience.EVERYWHERE, "limit": self._bound + 1}
-            rows = self._connection.execute(audience.read_audience(), given).mappings().all()
-            if len(rows) <= self._bound or len(kept) == 1:
-                return kept, rows
-            last = max(row["event"] for row in rows)
-            kept = [event for event in kept if event.place < last] or kept[:1]
+            kept, rows = read_within(self._connection, kept, self._bound)
+        return by_event(kept, rows)
 
     def _leave_to_chunks(self, event: Prepared) -> None:
         self.delivery.large.append(event.key)
-        self._end(event.key, "fanning_out", content_hash=event.content_hash)
+        self._move_on(event, "fanning_out")
+
+    def _move_on(self, event: Prepared, state: str, count: int = 0) -> None:
+        self._end(event.key, state, count=count, content_hash=event.content_hash)
+        if event.event_type.name == failed_logins.FAILED:
+            self._failed_logins.append(event.key)
 
     def _register_unknown(self, kept: list[Prepared], rows: Rows) -> bool:
         reached = {(row["event"], row["place"]) for row in rows}
@@ -132,8 +115,8 @@ class _Batch:
             register(self._connection, unknown)
         return bool(unknown)
 
-    def write(self, reached: list[tuple[Prepared, Audience]]) -> None:
-        """Number and write everything, and end every event."""
+    def write(self, reached: Reached) -> None:
+        """Number and write everything, end every event, and stage those that are counted."""
         ready = self._render(reached)
         inboxes = self._lock(ready)
         existing = self._existing(ready) if self._careful else frozenset()
@@ -141,15 +124,17 @@ class _Batch:
             there = [(inboxes[key], text) for key, text in texts.items() if key in inboxes]
             for inbox, text in there:
                 self._number(event, inbox, text, existing)
-            self._end(event.key, "done", count=len(there), content_hash=event.content_hash)
+            self._move_on(event, "done", len(there))
         given = {
             **{f"row_{name}": self._rows[name] for name in fan_out.ROW_COLUMNS},
             **{f"event_{name}": self._ends[name] for name in fan_out.EVENT_COLUMNS},
             **_inbox_columns([inbox for inbox in inboxes.values() if inbox.added]),
         }
         self._connection.execute(fan_out.write_batch(), given)
+        if self._failed_logins:
+            self._connection.execute(failed_logins.stage(), {"keys": self._failed_logins})
 
-    def _render(self, reached: list[tuple[Prepared, Audience]]) -> list[tuple[Prepared, dict[int, Text]]]:
+    def _render(self, reached: Reached) -> list[tuple[Prepared, dict[int, Text]]]:
         """Return the events with a text for each inbox, before any inbox is locked, as far as their size allows."""
         ready: list[tuple[Prepared, dict[int, Text]]] = []
         size = 0

@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 
 import httpx
+import psycopg
 import pytest
+from celery import Celery
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.eventually import eventually
@@ -152,6 +154,40 @@ def test_every_type_of_the_catalog_can_be_sent_as_its_form_is_prefilled(
             page.get_by_role("button", name="Send event").click()
         assert (kind, answer.value.status) == (kind, 202)
         expect(page.get_by_role("button", name="Send event")).to_be_enabled()
+
+
+def test_a_notification_that_is_told_anew_changes_in_its_place_and_rings_no_second_time(
+    open_page: OpenPage, stack_env: dict[str, str], api_server: ApiServer
+) -> None:
+    """There is no beat behind this server: the test queues its job, and lets the minute between two tellings pass."""
+    page = open_page("uni-berlin", "grace")
+    with (
+        Celery(broker=stack_env["CARILLON_BROKER_URL"]) as queue,
+        psycopg.connect(stack_env["CARILLON_DATABASE_URL"], autocommit=True) as session,
+    ):
+
+        def count_failures(many: int) -> None:
+            for _ in range(many):
+                event = {"type": "auth.login_failed", "tenant": "uni-berlin", "data": {"account_id": "mallory"}}
+                assert httpx.post(f"{api_server.url}/api/demo/events", json=event).status_code == 202
+            done = "SELECT count(*) = 0 FROM events WHERE state <> 'done'"
+            eventually(lambda: session.execute(done).fetchone() == (True,))
+            queue.send_task("carillon.failed_logins", queue="carillon.maintenance")
+
+        count_failures(3)
+        badge(page, 1)
+        send(page, "certificate.issued")
+        badge(page, 2)
+        told = page.locator("#notifications li").nth(1)
+        expect(told).to_contain_text("3 failed logins for the account mallory")
+        told.get_by_role("button", name="Mark read").click()
+        badge(page, 1)
+        session.execute("UPDATE failed_login_windows SET told_at = told_at - interval '1 min'")
+        count_failures(2)
+        expect(told).to_contain_text("5 failed logins for the account mallory")
+        expect(told).not_to_have_class(re.compile("unread"))
+        badge(page, 1)
+        shows(page, ["Certificate Issued", "Repeated Failed Logins"])
 
 
 def test_after_a_restart_of_the_server_the_page_goes_on_where_it_was(

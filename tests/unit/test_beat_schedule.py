@@ -5,7 +5,7 @@ from shared.wake import CHUNK_QUEUE, FAN_OUT_QUEUE, MAINTENANCE_QUEUE
 
 
 def test_every_job_has_an_entry_of_its_own_and_a_reason() -> None:
-    assert len(beat_schedule.SCHEDULE) == len(beat_schedule.JOBS) == 8
+    assert len(beat_schedule.SCHEDULE) == len(beat_schedule.JOBS) == 9
     assert all(job.why for job in beat_schedule.JOBS)
 
 

@@ -1,0 +1,274 @@
+"""Failed logins: counted in windows of their accounts, told as one event for each, and told anew while they go on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection
+
+import beat_schedule
+from shared import audience, db, failed_logins
+from shared.errors import InvalidInput
+from shared.events import hash_of
+from shared.failed_logins import GROWING, KEPT_AFTER, TOLD
+from shared.login_windows import Failure, Placed, Rule, Window, data_of, event_id, place, told_time
+from shared.logs import log
+from shared.settings import settings
+from workers.app import app, send, wake
+from workers.chunks import chunk_size
+from workers.deletions import in_batches
+from workers.patience import patience
+from workers.prepare import Prepared, Row, prepare
+from workers.publish import Message, publish
+from workers.reach import by_event, read_within
+from workers.update import Texts, texts_of, update
+
+#: Failures that one transaction counts (20 ms).
+BATCH = 2_000
+#: Windows that one transaction tells anew; fewer where their audiences are more than a chunk.
+WINDOWS = 200
+#: Either part of a run ends after this and the rest is queued again: in its lane the sweeper waits behind it.
+PART_S = 2.0
+
+
+class Account(NamedTuple):
+    """Whose logins fail."""
+
+    tenant: str
+    name: str
+
+
+@app.task(name=beat_schedule.FAILED_LOGINS_TASK)
+def failed_logins_task() -> None:
+    """Count failed logins and tell what is new of them."""
+    with patience(beat_schedule.FAILED_LOGINS_TASK):
+        if not run():
+            send(beat_schedule.FAILED_LOGINS_TASK)
+
+
+def run(now: datetime | None = None) -> bool:
+    """Count what is staged, tell anew what is due, forget what led to nothing; returns whether all was done.
+
+    Of two runs at once one finds that it is not its turn and leaves the work to the other. `now` None: the database's.
+    """
+    counted = in_batches(lambda: count_some(now), PART_S)
+    told = in_batches(lambda: tell_some(now), PART_S)
+    forgotten = in_batches(lambda: _forget_some(now), PART_S)
+    return counted and told and forgotten
+
+
+def count_some(now: datetime | None = None) -> bool:
+    """Count one batch in one transaction; returns whether there may be more."""
+    with db.transaction() as connection:
+        moment = connection.scalar(failed_logins.take_turn(), {"now": now})
+        if moment is None:
+            return False
+        rows = connection.execute(failed_logins.staged(), {"limit": BATCH}).mappings().all()
+        if not rows:
+            return False
+        counting = _Counting(connection, _rule(), moment)
+        counting.count(rows)
+    if counting.windows:
+        log().info("failed_logins.windows_opened", windows=counting.windows)
+        wake()
+    return len(rows) == BATCH
+
+
+def _rule() -> Rule:
+    chosen = settings()
+    return Rule(chosen.failed_login_threshold, timedelta(minutes=chosen.failed_login_window_minutes))
+
+
+def _failure(row: Row) -> Failure:
+    return Failure(row["event_key"], row["at"], row["ip"], row["user_agent"])
+
+
+@dataclass(slots=True)
+class _Known:
+    """An account of a batch: its failures that are in no window, and the windows near them."""
+
+    failures: list[Failure] = field(default_factory=list)
+    windows: list[Window] = field(default_factory=list)
+
+
+class _Counting:
+    """One batch inside its transaction."""
+
+    def __init__(self, connection: Connection, rule: Rule, now: datetime) -> None:
+        self.windows = 0
+        self._connection, self._rule, self._now = connection, rule, now
+
+    def count(self, rows: Sequence[Row]) -> None:
+        """Place every failure: each leaves the stage with its count, or is kept for others."""
+        known: dict[Account, _Known] = defaultdict(_Known)
+        for row in rows:
+            if not row["cancelled"]:
+                known[Account(row["tenant"], row["account"])].failures.append(_failure(row))
+        if known:
+            self._recall(known)
+        placed = {account: place(each.windows, each.failures, self._rule) for account, each in known.items()}
+        self._write(rows, known, placed)
+
+    def _recall(self, known: dict[Account, _Known]) -> None:
+        """Add what is stored of the batch's accounts."""
+        given = self._near(known)
+        for row in self._connection.execute(failed_logins.kept(), given).mappings():
+            if not row["cancelled"]:
+                known[Account(row["tenant"], row["account"])].failures.append(_failure(row))
+        # What was kept may lie earlier than the batch's own, and near an earlier window.
+        for row in self._connection.execute(failed_logins.standing(), self._near(known)).mappings():
+            stored = {**row, "addresses": tuple(row["addresses"])}
+            account = Account(stored.pop("tenant"), stored.pop("account"))
+            known[account].windows.append(Window(**stored))
+
+    def _near(self, known: Mapping[Account, _Known]) -> dict[str, list[Any]]:
+        length = self._rule.length
+        return {
+            "tenants": [account.tenant for account in known],
+            "accounts": [account.name for account in known],
+            "lows": [min(failure.at for failure in each.failures) - length for each in known.values()],
+            "highs": [max(failure.at for failure in each.failures) + length for each in known.values()],
+        }
+
+    def _write(self, rows: Sequence[Row], known: Mapping[Account, _Known], placed: Mapping[Account, Placed]) -> None:
+        kept = {failure.event_key for each in placed.values() for failure in each.kept}
+        cancelled = {row["event_key"] for row in rows if row["cancelled"]}
+        gone = {failure.event_key for each in known.values() for failure in each.failures} - kept | cancelled
+        new = kept & {row["event_key"] for row in rows}
+        execute = self._connection.execute
+        if new:
+            execute(failed_logins.keep(), {"keys": sorted(new), "now": self._now})
+        if gone:
+            execute(failed_logins.unstage(), {"keys": sorted(gone)})
+        grown = [window for each in placed.values() for window in each.grown]
+        if grown:
+            execute(failed_logins.grow_windows(), {"keys": [window.key for window in grown], **_growing(grown)})
+        self._open([(account, window) for account, each in placed.items() for window in each.opened])
+
+    def _open(self, opened: Sequence[tuple[Account, Window]]) -> None:
+        if not opened:
+            return
+        named = {
+            "tenants": [account.tenant for account, _ in opened],
+            "accounts": [account.name for account, _ in opened],
+            "ids": [event_id(account.name, window.started_at) for account, window in opened],
+        }
+        self._connection.execute(failed_logins.make_events(), {**named, **_events(opened)})
+        windows = [window for _, window in opened]
+        given = {**named, "starts": [window.started_at for window in windows], **_growing(windows), "now": self._now}
+        self._connection.execute(failed_logins.open_windows(), given)
+        self.windows += len(opened)
+
+
+def _events(opened: Iterable[tuple[Account, Window]]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {"times": [], "datas": [], "hashes": [], "moments": []}
+    for account, window in opened:
+        data, time = data_of(account.name, window), told_time(window.last_at)
+        content = {"type": TOLD, "subject": account.name, "time": time, "dataschema": None, "data": data}
+        values = (time, orjson.dumps(data).decode(), hash_of(content), window.last_at)
+        for column, value in zip(columns.values(), values, strict=True):
+            column.append(value)
+    return columns
+
+
+def _growing(windows: Iterable[Window]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {name: [] for name in GROWING}
+    for window in windows:
+        for name, column in columns.items():
+            value = getattr(window, name)
+            column.append(orjson.dumps(value).decode() if name == "addresses" else value)
+    return columns
+
+
+def tell_some(now: datetime | None = None) -> bool:
+    """Tell some windows anew in one transaction; returns whether there may be more."""
+    messages: list[Message] = []
+    with db.transaction() as connection:
+        moment = connection.scalar(failed_logins.take_turn(), {"now": now})
+        if moment is None:
+            return False
+        given = {"now": moment, "limit": WINDOWS}
+        rows = connection.execute(failed_logins.claim_untold(), given).mappings().all()
+        if rows:
+            messages = _Telling(connection, rows, moment).tell()
+    publish(messages)
+    return bool(rows)
+
+
+class _Telling:
+    """Some windows that have more than was told, their events locked, inside their transaction."""
+
+    def __init__(self, connection: Connection, rows: Sequence[Row], now: datetime) -> None:
+        self._connection, self._now = connection, now
+        # A round under way is gone on with alone.
+        self._rows = rows if rows[0]["telling"] is None else rows[:1]
+
+    def tell(self) -> list[Message]:
+        prepared = [event for number, row in enumerate(self._rows) if (event := self._prepared(number, row))]
+        if not prepared:
+            return []
+        bound = settings().chunk_size
+        kept, found = read_within(self._connection, prepared, bound)
+        if len(found) > bound or self._rows[kept[0].place]["telling"] is not None:
+            return self._tell_range(kept[0])
+        texts: Texts = {}
+        for event, audience_of in by_event(kept, found):
+            texts |= self._texts(event, audience_of) or {}
+        self._set_told([self._rows[event.place] for event in kept])
+        return update(self._connection, texts)
+
+    def _prepared(self, number: int, row: Row) -> Prepared | None:
+        names = ("started_at", "failures", "first_at", "last_at", "ip", "user_agent")
+        window = Window(**{name: row[name] for name in names}, addresses=tuple(row["addresses"]))
+        try:
+            return prepare({**row, "data": data_of(row["account"], window)}, number)
+        except InvalidInput:
+            self._give_up(row)
+            return None
+
+    def _texts(self, event: Prepared, audience_of: dict[int, tuple[int, Row]]) -> Texts | None:
+        try:
+            return texts_of(event, audience_of)
+        except InvalidInput:
+            self._give_up(self._rows[event.place])
+            return None
+
+    def _give_up(self, row: Row) -> None:
+        """Leave the notifications as they are; a later failure tries again."""
+        log().warning("failed_logins.untellable", event_key=row["key"])
+        self._set_told([row])
+
+    def _set_told(self, rows: Sequence[Row]) -> None:
+        told = [row["telling"] or row["failures"] for row in rows]
+        given = {"keys": [row["window"] for row in rows], "told": told, "now": self._now}
+        self._connection.execute(failed_logins.set_told(), given)
+
+    def _tell_range(self, event: Prepared) -> list[Message]:
+        """Tell a window to the next of a large audience, in key order, and note how far that is."""
+        row, size = self._rows[event.place], chunk_size(event)
+        place = {"after_key": row["told_up_to"], "up_to_key": audience.MAX_KEY, "limit": size + 1}
+        given = {**audience.columns(event.targets), **place}
+        found = self._connection.execute(audience.read_range(), given).mappings().all()
+        texts = self._texts(event, {each["key"]: (each["place"], each) for each in found[:size]})
+        if texts is None:
+            return []
+        if len(found) > size:
+            far = {"told_up_to": found[size - 1]["key"], "telling": row["telling"] or row["failures"]}
+            self._connection.execute(failed_logins.set_telling(), {"key": row["window"], **far})
+        else:
+            self._set_told([row])
+        return update(self._connection, texts)
+
+
+def _forget_some(now: datetime | None) -> bool:
+    with db.transaction() as connection:
+        moment = connection.scalar(failed_logins.take_turn(), {"now": now})
+        if moment is None:
+            return False
+        given = {"before": moment - _rule().length - KEPT_AFTER, "limit": BATCH}
+        return connection.execute(failed_logins.forget(), given).rowcount == BATCH
