@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import directory, events, health, inbox, pages, probe, stream, webhooks
+from api import directory, events, graphql, health, inbox, pages, probe, stream, webhooks
 from api.drain import drain_on_signal
 from api.hub import Hub, tune_gc
 from api.listen import listen_for_events
@@ -140,6 +140,6 @@ def create_app() -> FastAPI:
     install_problems(app)
     app.add_middleware(Answers)
     stream.install(app)
-    for part in (events, webhooks, directory, inbox, health, probe, pages):
+    for part in (events, webhooks, directory, inbox, graphql, health, probe, pages):
         app.include_router(part.router)
     return app

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 from fastapi import Request
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
@@ -39,6 +40,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses of an endpoint's errors (RFC 9457)."""
     told = {"description": "A problem", "content": {PROBLEM_JSON: {"schema": _PROBLEM}}}
     return dict.fromkeys(statuses, told)
+
+
+def json_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+    """Return the OpenAPI description of an operation whose JSON body is read strictly, as `model`."""
+    content = {"application/json": {"schema": model.model_json_schema()}}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 def answer(value: Any, status: int = 200) -> Response:

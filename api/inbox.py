@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ValidationError
 
 from api import inbox_calls
-from api.body import answer, problems, read_body, require_type
+from api.body import answer, json_body, problems, read_body, require_type
 from api.deps import CurrentSubscriber, FramePublisher
 from api.inbox_filters import PageFilter, before_of, limit_of
 from api.inbox_models import (
@@ -45,11 +45,6 @@ async def _read(request: Request, model: type[Body]) -> Body:
         raise invalid(error.errors()) from None
 
 
-def _documented(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the OpenAPI description of a body that `_read` reads."""
-    return {"requestBody": {"content": {"application/json": {"schema": model.model_json_schema()}}}}
-
-
 @router.get("", response_model=Page)
 async def page(
     who: CurrentSubscriber,
@@ -82,7 +77,7 @@ async def one(who: CurrentSubscriber, id: str) -> Response:
 @router.patch(
     "/{id}",
     response_model=NotificationAnswer,
-    openapi_extra=_documented(MarkOne),
+    openapi_extra=json_body(MarkOne),
     responses=problems(400, 404, 409, 413, 415),
 )
 async def mark_one(who: CurrentSubscriber, publisher: FramePublisher, id: str, request: Request) -> Response:
@@ -97,7 +92,12 @@ async def delete_one(who: CurrentSubscriber, publisher: FramePublisher, id: str)
     return answer(await inbox_calls.delete_one(who, publisher, id))
 
 
-@router.patch("", response_model=Changed, openapi_extra=_documented(MarkAll), responses=problems(400, 409, 413, 415))
+@router.patch(
+    "",
+    response_model=Changed,
+    openapi_extra=json_body(MarkAll),
+    responses=problems(400, 409, 413, 415),
+)
 async def mark_all(who: CurrentSubscriber, publisher: FramePublisher, request: Request) -> Response:
     """Mark all that the inbox shows and that was created up to `upTo`."""
     body = await _read(request, MarkAll)
@@ -105,7 +105,10 @@ async def mark_all(who: CurrentSubscriber, publisher: FramePublisher, request: R
 
 
 @router.post(
-    "/read-all", response_model=Changed, openapi_extra=_documented(ReadAll), responses=problems(400, 409, 413, 415)
+    "/read-all",
+    response_model=Changed,
+    openapi_extra=json_body(ReadAll, required=False),
+    responses=problems(400, 409, 413, 415),
 )
 async def read_all(who: CurrentSubscriber, publisher: FramePublisher, request: Request) -> Response:
     """The same as `PATCH` with `{"read":true}`."""

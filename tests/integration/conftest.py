@@ -8,7 +8,8 @@ import httpx
 import psycopg
 import pytest
 
-from tests import directory
+from shared.tokens import make_token
+from tests import directory, inboxes
 from tests.directory import Row
 from tests.producers import make_key, serving
 
@@ -31,3 +32,17 @@ def db(configured: dict[str, str]) -> Iterator[psycopg.Connection[Row]]:
     """A session on the test's database, beside the product's own: autocommitting, rows as dicts."""
     with directory.connect(configured["CARILLON_DATABASE_URL"]) as connection:
         yield connection
+
+
+@pytest.fixture
+def publish(db: psycopg.Connection[Row]) -> inboxes.Publish:
+    """Notify Ada, oldest first: `publish("grade.posted", course_id="c1")`."""
+    directory.add_recipients(db, inboxes.TENANT, [inboxes.WHO])
+    return inboxes.publisher(db)
+
+
+@pytest.fixture
+async def ada(api: httpx.AsyncClient) -> httpx.AsyncClient:
+    """The client of the API, with Ada's token."""
+    api.headers["authorization"] = f"Bearer {make_token(inboxes.TENANT, inboxes.WHO)}"
+    return api

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -11,47 +9,9 @@ import psycopg
 import pytest
 
 from shared.tokens import make_token
-from tests.directory import Row, add_recipients
-from tests.producers import counted_statements, serving
-from workers.fan_out import fan_out_pending
-
-TENANT, WHO = "desk", "ada"
-Publish = Callable[..., None]
-
-
-@pytest.fixture
-def publish(db: psycopg.Connection[Row]) -> Publish:
-    """Notify Ada, oldest first: `publish("grade.posted", course_id="c1")`."""
-    add_recipients(db, TENANT, [WHO])
-    made = 0
-
-    def one(type: str, **data: Any) -> None:
-        nonlocal made
-        made += 1
-        told = {**DATA[type], **data}
-        event = {"specversion": "1.0", "id": f"e{made}", "source": "/test", "type": type, "tenant": TENANT}
-        db.execute("SELECT carillon_publish(%s)", (json.dumps({**event, "data": told}),))
-        fan_out_pending()
-
-    return one
-
-
-DATA: dict[str, dict[str, Any]] = {
-    "ticket.assigned": {"ticket_id": "7", "ticket_title": "Printer", "assignee_id": WHO},
-    "mention.created": {
-        "ticket_id": "7", "ticket_title": "Printer", "comment_id": "c", "excerpt": "x", "mentioned_id": WHO,
-    },
-    "grade.posted": {"student_id": WHO, "course_id": "c1", "course_title": "Algebra", "grade": "A"},
-    "payment.due": {"student_id": WHO, "payment_id": "p1", "amount": "10.50", "currency": "EUR"},
-    "certificate.verified": {"student_id": WHO, "certificate_id": "k1", "badge_title": "Welder"},
-}  # fmt: skip
-
-
-@pytest.fixture
-async def ada(configured: dict[str, str]) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving() as client:
-        client.headers["authorization"] = f"Bearer {make_token(TENANT, WHO)}"
-        yield client
+from tests.directory import Row
+from tests.inboxes import DATA, TENANT, WHO, Publish
+from tests.producers import counted_statements
 
 
 async def page(client: httpx.AsyncClient, **query: Any) -> dict[str, Any]:

@@ -1,0 +1,182 @@
+"""The plans of the inbox's reads on five million notifications: each by index, each under a millisecond.
+
+Builds 50,000 inboxes of 100 notifications in a temporary embedded PostgreSQL, as fan-outs leave them: the rows of one
+inbox lie in a hundred different places. Every statement is planned as the API sends it, once with its values and once
+as the generic plan that a prepared statement may come to, as the application's role under row-level security where the
+schema has one. Ends with status 1 if a plan reads a large table from end to end, or takes over a millisecond.
+
+    python bench/plans.py [--inboxes 50000] [--each 100]
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import TextClause
+
+from shared import db, inbox
+from shared.embedded import EmbeddedPostgres
+from shared.inbox_filter import Filter
+
+TENANTS = 50
+MOST_MS = 1.0
+#: The first run brings the pages into memory; the quickest of the others tells what the plan costs on a shared machine.
+RUNS = 8
+#: Tables of which a plan may read every row: one row, and what each person has a handful of.
+SMALL = frozenset({"deployment"})
+_PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
+_TIME = re.compile(r"Execution Time: ([0-9.]+) ms")
+_SCAN = re.compile(r"Seq Scan on (\w+)")
+
+Statement = tuple[str, TextClause, dict[str, Any]]
+Session = psycopg.Connection[Any]
+
+
+def fill(session: Session, inboxes: int, each: int) -> None:
+    """Store `each` notifications in each of `inboxes` inboxes, one of each inbox after the other."""
+    session.execute("INSERT INTO tenants (id) SELECT 't' || g FROM generate_series(0, %s) g", (TENANTS - 1,))
+    session.execute(
+        """INSERT INTO inboxes (tenant, recipient, seq, created, unread, unseen, total)
+           SELECT 't' || g %% %s, 'r' || g, %s, %s, %s, %s, %s FROM generate_series(1, %s) g""",
+        (TENANTS, each, each, each - each // 2, each - each // 2, each, inboxes),
+    )
+    for ordinal in range(1, each + 1):
+        session.execute(_NOTIFICATIONS, {"ordinal": ordinal, "read": ordinal <= each // 2})
+    session.execute("VACUUM ANALYZE")
+
+
+_NOTIFICATIONS = """
+    INSERT INTO notifications (id, key, tenant, event_key, ordinal, created_seq, seq, type, priority, title, message,
+        action_url, metadata, created_at, seen_at, read_at)
+    SELECT gen_random_uuid(), key, tenant, %(ordinal)s, %(ordinal)s, %(ordinal)s, %(ordinal)s,
+           (ARRAY['grade.posted', 'ticket.assigned', 'certificate.issued'])[1 + %(ordinal)s %% 3], %(ordinal)s %% 4,
+           'Grade Posted', 'Your work in "Linear Algebra" was graded.', '/courses/' || key,
+           jsonb_build_object('courseId', (key %% 100)::text, 'ticketId', %(ordinal)s::text),
+           now() - %(ordinal)s * interval '1 minute',
+           CASE WHEN %(read)s THEN now() END, CASE WHEN %(read)s THEN now() END
+    FROM inboxes"""
+
+
+def statements(tenant: str, recipient: str, each: int) -> Iterator[Statement]:
+    """Yield the inbox's reads, each with its name and values."""
+    who = {"tenant": tenant, "recipient": recipient}
+    many = {"tenants": [tenant], "recipients": [recipient], "epochs": [1]}
+    narrow = Filter(
+        unread=True,
+        types=("ticket.assigned",),
+        metadata='{"ticketId":"61"}',
+        created_from=datetime(2020, 1, 1, tzinfo=UTC),
+    )
+    yield _page("page", Filter(), who, None)
+    yield _page("page, deep", Filter(), who, each // 3)
+    yield _page("page, filtered", narrow, who, None)
+    yield "count", inbox.read_head(), who
+    yield "count by category", inbox.read_categories(), who
+    yield "changes, none", inbox.read_changes(), {**many, "seqs": [each], "max_changes": 500, "max_rows": 1_000}
+    yield "changes, ten", inbox.read_changes(), {**many, "seqs": [each - 10], "max_changes": 500, "max_rows": 1_000}
+
+
+def _page(name: str, shown: Filter, who: Mapping[str, Any], before: int | None) -> Statement:
+    statement, values = inbox.read_page(shown)
+    return name, statement, {**who, "before": before, "limit": 20, **values}
+
+
+def application_role(session: Session) -> str | None:
+    """Return the role that the application reads as: neither owner nor exempt from row-level security; None without."""
+    row = session.execute(
+        """SELECT r.rolname FROM pg_roles r, pg_class t WHERE t.oid = 'notifications'::regclass AND t.relrowsecurity
+           AND NOT (r.rolsuper OR r.rolbypassrls OR r.rolname LIKE 'pg\\_%') AND r.oid <> t.relowner
+           AND has_table_privilege(r.oid, t.oid, 'SELECT') ORDER BY r.rolname LIMIT 1"""
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+@contextmanager
+def prepared(session: Session, statement: TextClause, values: Mapping[str, Any], mode: str) -> Iterator[sql.Composed]:
+    """Prepare the statement, and give the command that runs it with the values."""
+    names: list[str] = []
+
+    def numbered(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            names.append(match[1])
+        return f"${names.index(match[1]) + 1}"
+
+    session.execute(f"SET plan_cache_mode = {mode}")
+    text = _PARAMETER.sub(numbered, statement.text)
+    session.execute(f"PREPARE measured AS {text}".encode())
+    yield sql.SQL("EXECUTE measured ({})").format(sql.SQL(", ").join(sql.Literal(values[name]) for name in names))
+    session.execute("DEALLOCATE measured")
+
+
+def explained(session: Session, statement: TextClause, values: Mapping[str, Any], mode: str) -> tuple[float, str]:
+    """Return the quickest execution in milliseconds, and its plan."""
+    found = []
+    with prepared(session, statement, values, mode) as command:
+        for _ in range(RUNS):
+            rows = session.execute(sql.SQL("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) ") + command).fetchall()
+            plan = "\n".join(row[0] for row in rows)
+            time_ms = _TIME.search(plan)
+            assert time_ms is not None, plan
+            found.append((float(time_ms[1]), plan))
+    return min(found[1:])
+
+
+def show(session: Session, tenant: str, recipient: str, each: int) -> list[str]:
+    """Print every plan; return what is wrong with them."""
+    wrong = []
+    for name, statement, values in statements(tenant, recipient, each):
+        for mode in ("force_custom_plan", "force_generic_plan"):
+            took, plan = explained(session, statement, values, mode)
+            print(f"\n== {name} ({mode.split('_')[1]}): {took:.3f} ms\n{plan}")
+            scanned = set(_SCAN.findall(plan)) - SMALL
+            wrong += [f"{name}: reads all of {table}" for table in sorted(scanned)]
+            wrong += [f"{name}: {took:.3f} ms"] if took >= MOST_MS else []
+    return wrong
+
+
+def main() -> int:
+    """Fill, explain, judge."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--inboxes", type=int, default=50_000)
+    parser.add_argument("--each", type=int, default=100)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="carillon-plans-") as folder:
+        server = EmbeddedPostgres(Path(folder) / "postgres", fast=True)
+        server.start()
+        try:
+            return measure(server.url(), asked.inboxes, asked.each)
+        finally:
+            server.stop()
+
+
+def measure(url: str, inboxes: int, each: int) -> int:
+    """Fill the database at `url`, print the plans, and return the exit status."""
+    db.migrate(url)
+    with psycopg.connect(url, autocommit=True) as session:
+        began = time.monotonic()
+        fill(session, inboxes, each)
+        print(f"{inboxes * each:,} notifications in {inboxes:,} inboxes after {time.monotonic() - began:.0f} s")
+        role = application_role(session)
+        print(f"as {role or 'the owner (there is no row-level security)'}")
+        middle = inboxes // 2
+        if role is not None:
+            session.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+            session.execute("SELECT set_config('app.tenants', %s, false)", (f"{{t{middle % TENANTS}}}",))
+        wrong = show(session, f"t{middle % TENANTS}", f"r{middle}", each)
+    print("\n" + ("\n".join(wrong) if wrong else f"each by index, each under {MOST_MS:g} ms"))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
