@@ -31,10 +31,13 @@ from shared.wake import (
     WAKE_FLAG,
     WAKE_FLAG_MS,
 )
+from workers import broker
 from workers.publish import forget_connections, redis_client
 
 #: A broker or Redis that does not answer within this is away.
 BROKER_TIMEOUT_S = 5.0
+#: Between two looks whether the broker still answers on the connections that wait for it.
+HEALTH_CHECK_S = 4
 #: A task ends within these, or is broken: a fan-out loops for 10 s at most, one statement may take 30 s.
 SOFT_LIMIT_S = 60
 HARD_LIMIT_S = 90
@@ -62,11 +65,11 @@ ROUTES = {
 def configuration() -> dict[str, Any]:
     """Return Celery's settings; read when they are first needed, so that importing a task needs no server."""
     tell_in_one_sentence()
-    broker, redis = settings().broker_url, settings().redis_url
-    if broker is None or redis is None:
+    url, redis = settings().broker_url, settings().redis_url
+    if url is None or redis is None:
         raise StartError("No broker: set CARILLON_BROKER_URL and CARILLON_REDIS_URL, or start with `make up`.")
     return {
-        "broker_url": broker.get_secret_value(),
+        "broker_url": url.get_secret_value(),
         # Only the accept task keeps a result; every other task's would be written for nobody.
         "result_backend": redis.get_secret_value(),
         "task_ignore_result": True,
@@ -92,6 +95,9 @@ def configuration() -> dict[str, Any]:
             # Every 5 s look for messages that lost their worker (kombu's default: every 100 s).
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
+            # A worker that hears nothing from its broker (a cut without an end) connects anew after 2 of these and 1 s;
+            # kombu's default of 25 s leaves it deaf for almost a minute.
+            "health_check_interval": HEALTH_CHECK_S,
             "socket_timeout": BROKER_TIMEOUT_S,
             "socket_connect_timeout": BROKER_TIMEOUT_S,
             "socket_keepalive": True,
@@ -100,6 +106,8 @@ def configuration() -> dict[str, Any]:
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # A broker that refuses (out of memory, loading) is tried again as one that is away; else the worker ends.
+        "broker_channel_error_retry": True,
         # Nobody waits for the broker: what could not be sent is found by the sweeper.
         "task_publish_retry": False,
         # A running fan-out is finished when the broker goes away; if its message comes again, it finds nothing to do.
@@ -133,9 +141,11 @@ class CarillonTask(Task):  # type: ignore[misc]
 app = Celery(
     "carillon",
     task_cls=CarillonTask,
+    amqp="workers.broker:Amqp",
     include=[
         "workers.accept",
         "workers.fan_out",
+        "workers.standby",
         "workers.chunks",
         "workers.cancel",
         "workers.sweep",
@@ -149,6 +159,10 @@ app.add_defaults(configuration)
 
 def send(name: str, *args: int | str) -> bool:
     """Queue a task in its lane; returns False, logged, where the broker is away. Arguments are ids only."""
+    if broker.away.is_set():
+        # To try would cost this process `BROKER_TIMEOUT_S` each time.
+        log().warning("task.not_sent", task=name, reason="away")
+        return False
     try:
         app.send_task(name, args=args, retry=False)
     except (OSError, RedisError, KombuError, *app.connection_for_write().connection_errors) as error:

@@ -16,6 +16,7 @@ from shared.errors import InvalidInput
 from shared.frames import Counters, channel_of, created
 from shared.notification_id import notification_id
 from shared.settings import settings
+from workers import at_work
 from workers.prepare import Prepared, Text, prepare, reason_of
 from workers.publish import Message
 from workers.reach import Reached, Rows, by_event, read_within
@@ -46,8 +47,11 @@ def deliver(connection: Connection, rows: Rows, careful: bool) -> Delivery:
     locked; events beyond that are released.
     """
     batch = _Batch(connection, careful)
-    prepared = batch.prepare(rows)
-    batch.write(batch.reach(prepared))
+    try:
+        prepared = batch.prepare(rows)
+        batch.write(batch.reach(prepared))
+    finally:
+        at_work.begin(0)
     return batch.delivery
 
 
@@ -65,10 +69,12 @@ class _Batch:
         """Return the events that can be fanned out; the others are failed."""
         prepared = []
         for place, row in enumerate(rows):
+            at_work.begin(row["key"])
             try:
                 prepared.append(prepare(row, place))
             except InvalidInput as refused:
                 self._refuse(row["key"], refused)
+        at_work.begin(0)
         return prepared
 
     def _refuse(self, key: int, refused: InvalidInput) -> None:
@@ -139,6 +145,7 @@ class _Batch:
         ready: list[tuple[Prepared, dict[int, Text]]] = []
         size = 0
         for index, (event, found) in enumerate(reached):
+            at_work.begin(event.key)
             try:
                 texts = {key: event.text_for(place, row) for key, (place, row) in found.items()}
             except InvalidInput as refused:
@@ -153,6 +160,7 @@ class _Batch:
                 self.delivery.released += len(reached) - index - 1
                 break
             ready.append((event, texts))
+        at_work.begin(0)
         return ready
 
     def _lock(self, ready: list[tuple[Prepared, dict[int, Text]]]) -> dict[int, _Inbox]:

@@ -16,6 +16,7 @@ from shared import db, fan_out
 from shared.logs import log, place_of
 from shared.settings import settings
 from shared.wake import FAN_OUT_TASK, WAKE_FLAG
+from workers import at_work
 from workers.app import FAN_OUT_ONE_TASK, PLAN_TASK, app, send, wake
 from workers.deliver import Delivery, deliver
 from workers.patience import is_away, is_blameless, patience, sqlstate_of
@@ -29,6 +30,7 @@ LOOP_S = 10.0
 def fan_out_task(self: Task) -> None:
     """Fan out whatever is pending."""
     with patience(self.name):
+        suspect_predecessors()
         if (self.request.delivery_info or {}).get("redelivered"):
             # Its first worker died, perhaps of an event: what that one may have held is tried one by one.
             isolate_pending(time.monotonic() + LOOP_S)
@@ -90,6 +92,16 @@ def _split(keys: list[int], deadline: float) -> None:
     with db.transaction() as connection:
         connection.execute(fan_out.suspect_these(), {"keys": keys})
     _run_each(keys, deadline)
+
+
+def suspect_predecessors() -> None:
+    """Make a suspect of the event that the dead process was at whose place this one took, if there is one."""
+    key = at_work.predecessors()
+    if key is None:
+        return
+    log().warning("fan_out.died_at", event_key=key)
+    with db.transaction() as connection:
+        connection.execute(fan_out.suspect_these(), {"keys": [key]})
 
 
 def isolate_pending(deadline: float) -> None:

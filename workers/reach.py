@@ -18,7 +18,8 @@ Reached = list[tuple[Prepared, Audience]]
 def read_within(connection: Connection, prepared: list[Prepared], bound: int) -> tuple[list[Prepared], Rows]:
     """Return the first events whose audiences together are within the bound, and those; or one that is not.
 
-    A full answer may be cut anywhere, so it is asked again for the events before the last one that it mentions.
+    A full answer may be cut anywhere, so it is asked again for the events before the last one that it mentions, and for
+    half of them at most: a plan without order mentions one of the last ones, and 200 events took 40 questions.
     """
     kept = prepared
     while True:
@@ -30,7 +31,7 @@ def read_within(connection: Connection, prepared: list[Prepared], bound: int) ->
         if len(rows) <= bound or len(kept) == 1:
             return kept, rows
         last = max(row["event"] for row in rows)
-        kept = [event for event in kept if event.place < last] or kept[:1]
+        kept = [event for event in kept[: len(kept) // 2] if event.place < last] or kept[:1]
 
 
 def by_event(kept: list[Prepared], rows: Rows) -> Reached:

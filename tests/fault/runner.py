@@ -12,8 +12,11 @@ import os
 import platform
 import signal
 import sys
+import tempfile
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ from shared.settings import PROJECT_ROOT
 from tests.fault.faults import FAULTS
 from tests.fault.load import BATCH, PEOPLE, RATE
 from tests.fault.trial import MEMORY_MIB, REPAIR_S, Fault, Result, run
+from tests.servers import Child
+from tests.zygote import Zygote
 
 STATE = PROJECT_ROOT / ".cache" / "faults.json"
 TABLE = PROJECT_ROOT / "docs" / "faults.md"
@@ -143,6 +148,18 @@ def _is_done(fault: Fault, entry: Entry | None) -> bool:
     return entry is not None and entry["passed"] and entry["times"] >= fault.times
 
 
+@contextmanager
+def _one_zygote() -> Iterator[None]:
+    """Let every cluster's processes be forked from one that imported the product once: 3 s less for each fault."""
+    with tempfile.TemporaryDirectory(prefix="carillon-zygote-") as folder:
+        Child.zygote = Zygote(Path(folder))
+        try:
+            yield
+        finally:
+            Child.zygote.stop()
+            Child.zygote = None
+
+
 def main() -> None:
     """Run what is due; ends with 1 when something of it was not as promised."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -154,7 +171,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     state = read_state()
     chosen = due(state, options.only)
-    passed = [run_and_keep(fault, state, options.times, options.seed) for fault in chosen]
+    with _one_zygote():
+        passed = [run_and_keep(fault, state, options.times, options.seed) for fault in chosen]
     print(f"{sum(passed)} of {len(chosen)} faults passed; the table is in {TABLE.relative_to(Path.cwd())}")
     raise SystemExit(0 if all(passed) else 1)
 

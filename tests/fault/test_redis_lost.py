@@ -9,12 +9,14 @@ from collections.abc import Callable
 import psycopg
 import pytest
 import redis
+from kombu.exceptions import OperationalError
 
-from shared.embedded import EmbeddedRedis
+from shared.embedded import EmbeddedRedis, free_port
 from tests import directory
 from tests.directory import Row, count
 from tests.eventually import eventually
 from tests.servers import Beat, Worker
+from workers.app import app
 
 EVENTS = 1_000
 PEOPLE = 20
@@ -59,24 +61,31 @@ def test_a_redis_that_dies_and_comes_back_empty_loses_no_event(
         assert_everything_arrived_once(db)
 
 
-def test_events_accepted_while_redis_is_away_arrive_after_its_return(
+def test_events_accepted_while_redis_is_away_arrive_without_it_and_its_return_is_noticed(
     settings_env: dict[str, str], new_worker: Callable[..., Worker], beat: Beat, private_redis: EmbeddedRedis
 ) -> None:
-    """Pins that worker and beat outlive an outage of their broker: Celery gives up after 100 tries by default."""
+    """Pins that a broker's outage leaves no backlog, and that worker and beat outlive it.
+
+    Celery gives up after 100 tries by default, and what nobody is woken for waited for the broker's return.
+    """
     worker = new_worker()
     private_redis.kill()
     with directory.connect(settings_env["CARILLON_DATABASE_URL"]) as db:
         post(db, EVENTS)
+        assert_everything_arrived_once(db)
         eventually(lambda: "Connection to broker lost" in worker.output, within=30)
         private_redis.start()
-        assert_everything_arrived_once(db)
+        eventually(lambda: "broker.back" in worker.output, within=30)
+        call = {"title": "Maintenance", "message": "Tonight", "audience": {"everyone": True}}
+        event = directory.add_event(db, "system.announcement", call)
+        eventually(lambda: directory.event(db, event)["state"] == "done", within=30)
     assert worker.process is not None
     assert beat.process is not None
     assert (worker.process.poll(), beat.process.poll()) == (None, None)
 
 
 @pytest.mark.usefixtures("beat")
-def test_a_redis_that_stands_still_for_a_while_delays_events_and_loses_none(
+def test_a_redis_that_stands_still_holds_up_no_event_and_loses_none(
     settings_env: dict[str, str], new_worker: Callable[..., Worker], private_redis: EmbeddedRedis
 ) -> None:
     """Pins the time limits towards Redis: a stopped one answers nothing, and refuses nothing either."""
@@ -87,9 +96,29 @@ def test_a_redis_that_stands_still_for_a_while_delays_events_and_loses_none(
         stopped = int(private_redis.pid_file.read_text())
         os.kill(stopped, signal.SIGSTOP)
         try:
-            before = count(db, "notifications")
-            # A batch under way is not held up for longer than its publishing may take.
-            eventually(lambda: count(db, "notifications") > before, within=30)
+            assert_everything_arrived_once(db)
         finally:
             os.kill(stopped, signal.SIGCONT)
+
+
+def test_a_redis_that_is_full_holds_up_no_event(
+    settings_env: dict[str, str], new_worker: Callable[..., Worker], private_redis: EmbeddedRedis
+) -> None:
+    """Pins that a broker which answers and takes nothing counts as away, and that no worker ends by it."""
+    worker = new_worker()
+    with redis.Redis.from_url(private_redis.url()) as client:
+        client.config_set("maxmemory", "1mb")
+    with directory.connect(settings_env["CARILLON_DATABASE_URL"]) as db:
+        post(db, EVENTS)
         assert_everything_arrived_once(db)
+    assert worker.process is not None
+    assert worker.process.poll() is None
+
+
+def test_a_broker_that_is_back_is_noticed_within_two_seconds_however_long_it_was_away() -> None:
+    """Pins the waits between attempts: kombu's grow by two seconds each, up to thirty."""
+    waits: list[float] = []
+    connection = app.amqp.Connection(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(OperationalError):
+        connection.ensure_connection(lambda _error, wait: waits.append(wait), 3, interval_start=0, interval_step=2)
+    assert waits == [0.0, 2.0, 2.0]

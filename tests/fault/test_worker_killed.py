@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 
+from shared.wake import FAN_OUT_TASK
 from tests import directory
 from tests.directory import Row, count
 from tests.eventually import eventually
 from tests.servers import Beat, Worker
+from workers.app import app
 
 EVENTS = 2_000
 PEOPLE = 50
@@ -22,6 +24,8 @@ PEOPLE = 50
 BATCH = 5
 #: A pool process is killed each time as many notifications more are written; the last time the whole worker is.
 KILLS_AT = (200, 500, 800, 1_100, 1_400)
+#: Wake-ups that wait while the first one is worked on.
+WAKE_UPS = 30
 ISSUED = {"certificate_id": "c1", "badge_title": "Rust"}
 
 
@@ -85,26 +89,57 @@ def test_an_announcement_arrives_once_while_the_workers_of_its_chunks_are_killed
         directory.assert_numbered_without_gaps(db)
 
 
-@pytest.mark.usefixtures("beat")
-def test_an_event_that_kills_its_worker_fails_after_five_attempts_and_blocks_nobody(
-    settings_env: dict[str, str], tmp_path: Path
-) -> None:
-    """Pins that a poison event is isolated: claimed in batches for ever it would take every later one down with it."""
+@pytest.fixture
+def poisoned(settings_env: dict[str, str], tmp_path: Path) -> Iterator[Worker]:
+    """A worker, not yet started, that the title "poison" kills."""
     worker = Worker(settings_env, tmp_path / "poisoned.log")
     worker.arguments[worker.arguments.index("workers.app:app")] = "tests.fault.poisoned_worker:app"
-    try:
-        worker.start()
-        with directory.connect(settings_env["CARILLON_DATABASE_URL"]) as db:
-            directory.add_recipients(db, "acme", [f"s{number}" for number in range(PEOPLE)])
-            poison = directory.add_event(
-                db, "certificate.issued", {**ISSUED, "student_id": "s0", "badge_title": "poison"}
-            )
-            post(db, 100)
-            eventually(lambda: count(db, "events WHERE state = 'done'") == 100, within=60)
-            eventually(lambda: directory.event(db, poison)["state"] == "failed", within=90)
-            row = directory.event(db, poison)
-            assert (row["attempts"], row["error"]) == (5, "Its fan-out ended with its worker process 5 times.")
-            assert count(db, "notifications") == 100
-            directory.assert_numbered_without_gaps(db)
-    finally:
-        worker.kill()
+    yield worker
+    worker.kill()
+
+
+def post_poison(db: psycopg.Connection[Row]) -> int:
+    """Add an event that kills whichever process renders it, and a hundred others after it; return its key."""
+    directory.add_recipients(db, "acme", [f"s{number}" for number in range(PEOPLE)])
+    data = {**ISSUED, "student_id": "s0", "badge_title": "poison"}
+    poison = directory.add_event(db, "certificate.issued", data)
+    post(db, 100)
+    return poison
+
+
+def assert_only_poison_failed(db: psycopg.Connection[Row], poison: int) -> None:
+    eventually(lambda: count(db, "events WHERE state = 'done'") == 100, within=60)
+    eventually(lambda: directory.event(db, poison)["state"] == "failed", within=90)
+    row = directory.event(db, poison)
+    assert (row["attempts"], row["error"]) == (5, "Its fan-out ended with its worker process 5 times.")
+    assert count(db, "notifications") == 100
+    directory.assert_numbered_without_gaps(db)
+
+
+@pytest.mark.usefixtures("beat")
+def test_an_event_that_kills_its_worker_fails_after_five_attempts_and_blocks_nobody(
+    settings_env: dict[str, str], poisoned: Worker
+) -> None:
+    """Pins that a poison event is isolated: claimed in batches for ever it would take every later one down with it."""
+    poisoned.start()
+    with directory.connect(settings_env["CARILLON_DATABASE_URL"]) as db:
+        assert_only_poison_failed(db, post_poison(db))
+
+
+def test_an_event_that_kills_its_worker_does_not_do_so_for_every_wake_up_that_waits(
+    configured: dict[str, str], poisoned: Worker, request: pytest.FixtureRequest
+) -> None:
+    """Pins that a process which replaces a dead one looks for the reason at once.
+
+    The dead one's wake-up comes again behind all others, and each of those took a process with it.
+    """
+    with app.connection_for_write(configured["CARILLON_BROKER_URL"]) as connection:
+        for _ in range(WAKE_UPS):
+            app.send_task(FAN_OUT_TASK, connection=connection)
+    with directory.connect(configured["CARILLON_DATABASE_URL"]) as db:
+        poison = post_poison(db)
+        poisoned.start()
+        request.getfixturevalue("beat")
+        assert_only_poison_failed(db, poison)
+    # Each of the two processes by the batch, and five attempts.
+    assert poisoned.output.count("exited with 'signal 9 (SIGKILL)'") <= 2 + 5

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import random
 import secrets
+import shutil
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
 
+from shared.settings import PROJECT_ROOT
 from tests.directory import Row
 from tests.eventually import eventually
 from tests.fault.audit import Verdict, audit, is_told, name_deleted
 from tests.fault.cluster import Cluster, Shape
 from tests.fault.load import Load
 
+LOGS = PROJECT_ROOT / ".cache" / "fault-logs"
 #: Before the first injection, and between one's repair and the next one.
-WARM_UP_S = 3.0
-PAUSE_S = (0.3, 2.0)
+WARM_UP_S = 2.0
+PAUSE_S = (0.1, 1.0)
 #: What is promised, and how long is waited to see by how much it is missed.
 REPAIR_S = 10.0
 PATIENCE_S = 30.0
@@ -128,11 +132,13 @@ def run(fault: Fault, times: int | None = None, seed: int | None = None) -> Resu
     with Cluster(fault.shape) as cluster:
         load = Load(cluster, f"f{root}")
         trial = Trial(cluster, load, cluster.connect)
-        load.start()
-        trial.hold(WARM_UP_S)
-        repairs = [_inject(fault, trial, each) for each in seeds]
-        took = time.monotonic() - load.began
-        verdict = _end(fault, trial)
+        with _logs_kept(cluster, f"{fault.name}-{root}") as judged:
+            load.start()
+            trial.hold(WARM_UP_S)
+            repairs = [_inject(fault, trial, each) for each in seeds]
+            took = time.monotonic() - load.began
+            verdict = _end(fault, trial)
+            judged(verdict.clean and max(repairs) <= REPAIR_S)
         load.close()
         told = Counter({**load.ledger.happened, **trial.notes, **_deaths(cluster)})
         memory = max(cluster.supervisor.peak_mib.values(), default=0.0)
@@ -142,6 +148,21 @@ def run(fault: Fault, times: int | None = None, seed: int | None = None) -> Resu
         fault.name, len(seeds), tuple(seeds), verdict, tuple(repairs), load.ledger.longest_wait, elapsed, rate, memory,
         {**told, **{f"post {name}": many for name, many in load.ledger.answers.items()}},
     )  # fmt: skip
+
+
+@contextmanager
+def _logs_kept(cluster: Cluster, name: str) -> Iterator[Callable[[bool], None]]:
+    """Copy what every part printed into a folder that is told, unless the block says that all was well."""
+    verdicts: list[bool] = []
+    try:
+        yield verdicts.append
+    finally:
+        if verdicts != [True]:
+            kept = LOGS / name.replace(" ", "-").replace("/", "-")
+            kept.mkdir(parents=True, exist_ok=True)
+            for log in cluster.folder.glob("*.log"):
+                shutil.copy(log, kept)
+            print(f"    the parts' logs are in {kept}", flush=True)
 
 
 def _deaths(cluster: Cluster) -> dict[str, int]:

@@ -16,7 +16,7 @@ from shared.notification_id import notification_id, notification_id_sql, time_pr
 from shared.settings import settings
 from shared.wake import WAKE_FLAG
 from tests import directory
-from tests.directory import Row
+from tests.directory import Row, count
 from tests.statements import recorded
 from workers.fan_out import fan_out_pending
 
@@ -173,6 +173,23 @@ def test_a_batch_stops_at_a_chunks_worth_of_inboxes_and_leaves_the_rest_for_the_
         {"state": "done", "notifications": 8}
     ]
     directory.assert_numbered_without_gaps(db)
+
+
+def test_a_backlog_beyond_a_chunks_worth_is_halved_until_it_fits(
+    settings_env: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    """Pins the number of questions: left out one by one, events of a backlog took 40 for each batch and never ended."""
+    settings_env["CARILLON_CHUNK_SIZE"] = "60"
+    db: psycopg.Connection[Row] = request.getfixturevalue("db")
+    directory.add_recipients(db, "acme", [f"s{number}" for number in range(200)])
+    for number in range(200):
+        directory.add_event(db, "certificate.issued", {**ISSUED, "student_id": f"s{number * 7 % 200}"})
+    # The planner knows the sizes now, and answers by a hash join: in no order.
+    db.execute("ANALYZE")
+    with recorded() as told:
+        fan_out_pending()
+    assert count(db, "events WHERE state = 'done'") == 200
+    assert told.count(BATCH[1]) <= 3 * told.count(BATCH[3])
 
 
 def test_eight_fan_outs_of_the_same_inboxes_in_opposite_orders_number_them_without_gaps_or_deadlocks(

@@ -73,7 +73,7 @@ FAULTS = [
     Fault(name="Redis killed, back empty", inject=redis_killed),
     Fault(name="Redis stopped for 8 s", inject=redis_stopped(8.0)),
     Fault(name="PostgreSQL killed, restarted", inject=postgres_killed),
-    Fault(name="Redis stopped for 60 s", inject=redis_stopped(60.0), times=3),
+    Fault(name="Redis stopped for 60 s", inject=redis_stopped(60.0)),
     Fault(name="Redis out of memory", inject=redis_full),
     Fault(name="Redis cut off for 20 s", inject=cut_off(lambda trial: trial.cluster.redis_proxy, 20.0)),
     Fault(name="PostgreSQL cut off for 20 s", inject=cut_off(lambda trial: trial.cluster.postgres_proxy, 20.0)),
