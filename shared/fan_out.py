@@ -75,9 +75,32 @@ def begin_attempt() -> TextClause:
 
 
 @cache
-def take_back_attempt() -> TextClause:
-    """Uncount an attempt that failed for no fault of the event's. Parameters: key."""
-    return text("UPDATE events SET attempts = attempts - 1 WHERE key = :key AND state = 'accepted' AND attempts > 0")
+def begin_attempts() -> TextClause:
+    """Count an attempt of those of these suspects that nobody holds and that had none; selects them. Parameters: keys.
+
+    They are then to be tried together.
+    """
+    return text("""
+        UPDATE events SET attempts = attempts + 1, tried_at = clock_timestamp() WHERE key IN (
+            SELECT e.key FROM events e
+            WHERE e.key = ANY(CAST(:keys AS bigint[])) AND e.state = 'accepted' AND e.attempts = 0
+            ORDER BY e.key FOR NO KEY UPDATE SKIP LOCKED) RETURNING key""")
+
+
+@cache
+def claim_these() -> TextClause:
+    """Claim those of these pending events that nobody holds, for this transaction. Parameters: keys."""
+    return text(f"""
+        SELECT {CLAIMED} FROM events e WHERE e.key = ANY(CAST(:keys AS bigint[])) AND e.state = 'accepted'
+        ORDER BY e.key FOR NO KEY UPDATE OF e SKIP LOCKED""")
+
+
+@cache
+def take_back_attempts() -> TextClause:
+    """Uncount an attempt of each of these events that failed for no fault of theirs. Parameters: keys."""
+    return text("""
+        UPDATE events SET attempts = attempts - 1
+        WHERE key = ANY(CAST(:keys AS bigint[])) AND state = 'accepted' AND attempts > 0""")
 
 
 @cache

@@ -187,26 +187,19 @@ class Cluster:
         return Lane(self.environment, self.folder / f"{name}.log", queues, name, self.shape.worker_app)
 
     def is_ready(self) -> bool:
-        """Tell whether both API processes see database, Redis, broker and every lane."""
-        if not self.supervisor.settled(self.supervisor.parts):
-            return False
-        try:
-            answers = [httpx.get(f"{api.url}/readyz?full=1", timeout=5.0) for api in self.apis]
-        except httpx.HTTPError:
-            return False
-        return all(answer.status_code == 200 for answer in answers)
-
-    def name_of(self, part: Child) -> str:
-        """Return a part's name."""
-        return next(name for name, each in self.supervisor.parts.items() if each is part)
+        """Return True where both API processes see everything they need and every lane; fails with what is missing."""
+        assert self.supervisor.settled(self.supervisor.parts), "a part is down"
+        for api in self.apis:
+            try:
+                answer = httpx.get(f"{api.url}/readyz?full=1", timeout=5.0)
+            except httpx.HTTPError as problem:
+                raise AssertionError(f"{api.port}: {problem!r}") from problem
+            assert answer.status_code == 200, answer.text
+        return True
 
     def connect(self) -> psycopg.Connection[Row]:
         """Return a connection to PostgreSQL that no proxy stands before; it commits by itself."""
         return directory.connect(self.postgres.url())
-
-    def log_of(self, name: str) -> str:
-        """Return what a part printed in all its lives."""
-        return (self.folder / f"{name}.log").read_text(errors="replace")
 
 
 def _through(url: str, port: int, proxy: Proxy) -> str:

@@ -17,6 +17,7 @@ from shared.catalog import targets as catalog_targets
 from shared.overview import retry_failed
 from tests import directory
 from tests.directory import Row
+from tests.statements import recorded
 from workers.fan_out import fan_out_pending, isolate_pending, run_alone
 from workers.patience import patience
 from workers.sweep import sweep
@@ -147,18 +148,41 @@ def test_a_killed_workers_attempts_count_and_the_last_one_fails_the_event(db: ps
 
 def isolate_nothing_but_mark(db: psycopg.Connection[Row]) -> None:
     """Make suspects of all pending events, and try none."""
-    isolate_pending(time.monotonic() - 1)
+    db.execute("UPDATE events SET tried_at = clock_timestamp()")
     assert db.execute("SELECT count(*) AS many FROM events WHERE tried_at IS NULL").fetchone() == {"many": 0}
 
 
-def test_a_redelivered_wake_up_tries_what_the_dead_worker_may_have_held_one_by_one(
+def test_a_redelivered_wake_up_tries_what_the_dead_worker_may_have_held_in_groups_of_twenty(
     db: psycopg.Connection[Row],
 ) -> None:
+    """Pins the number of transactions: for each group one that counts its attempts, one that writes, one count."""
+    for _ in range(45):
+        directory.add_event(db, "certificate.issued", ISSUED)
+    with recorded() as told:
+        isolate_pending(time.monotonic() + 10)
+    assert states(db) == [("done", 1)] * 45
+    assert told.count("commit") == 3 * 4 + 1
+    directory.assert_numbered_without_gaps(db)
+
+
+@pytest.mark.usefixtures("poison")
+def test_a_group_that_fails_is_tried_one_by_one_and_costs_the_innocent_no_attempt(db: psycopg.Connection[Row]) -> None:
+    for data in (ISSUED, POISON, ISSUED):
+        directory.add_event(db, "certificate.issued", data)
+    isolate_pending(time.monotonic() + 10)
+    assert states(db) == [("done", 1), ("accepted", 1), ("done", 1)]
+
+
+def test_a_group_that_kills_its_worker_leaves_its_events_to_the_sweeper_each_with_an_attempt(
+    db: psycopg.Connection[Row],
+) -> None:
+    """Pins that nothing of it is pending any more: the next batch would die of it again."""
     for _ in range(3):
         directory.add_event(db, "certificate.issued", ISSUED)
-    isolate_pending(time.monotonic() + 10)
-    assert states(db) == [("done", 1)] * 3
-    directory.assert_numbered_without_gaps(db)
+    with patch("workers.fan_out.deliver", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        isolate_pending(time.monotonic() + 10)
+    fan_out_pending()
+    assert states(db) == [("accepted", 1)] * 3
 
 
 def test_a_suspect_whose_work_was_committed_after_all_is_not_told_twice(db: psycopg.Connection[Row]) -> None:
