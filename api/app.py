@@ -17,6 +17,7 @@ from api.hub import Hub, tune_gc
 from api.listen import listen_for_events
 from api.problems import install_problems, unexpected
 from api.publish import Publisher
+from api.tasks import end
 from api.wake import Waker
 from shared import db
 from shared.catalog import catalog
@@ -34,7 +35,8 @@ Producers post CloudEvents; browsers read pages and follow a stream of Server-Se
 SWAGGER = ("/docs", "/docs/oauth2-redirect")
 
 
-#: Streams are told and closed within a second; a server that does not answer must not hold up a stop for longer.
+#: Streams are told and closed within a second; a server that does not answer must not hold up a stop for longer: twice
+#: this, as the database's connections are closed last.
 CLOSE_S = 2.0
 
 
@@ -66,11 +68,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     log().info("api.started")
     with drain_on_signal(app.state.hub):
         yield
-    listening.cancel()
-    await _closed("listening", asyncio.wait({listening}))
-    await _closed("hub", app.state.hub.stop())
-    app.state.waker.stop()
-    await _closed("publisher", app.state.publisher.close())
+    await asyncio.gather(
+        _closed("listening", end(listening)),
+        _closed("hub", app.state.hub.stop()),
+        _closed("waker", asyncio.to_thread(app.state.waker.stop)),
+        _closed("publisher", app.state.publisher.close()),
+    )
     await _closed("database", db.async_engine_of().dispose())
     log().info("api.stopped")
 

@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 from starlette.types import Send
 
 from api.auth import Subscriber
+from api.files import room_for
 from api.order import State, Verdict
 from api.places import REFUSED_RETRY_S, Counts, Places
 from api.presence import Presence
@@ -29,6 +30,7 @@ from api.read import Opening, Reader, Told, Wish
 from api.reconcile import Reconciler
 from api.sse import Goodbye, Inbox, Stream
 from api.subscriber import RedisSubscriber
+from api.tasks import end
 from shared.cursor import Cursor
 from shared.errors import Unavailable
 from shared.frames import Counters, FrameEvent, channel_of, created, cursor_of, encode
@@ -74,6 +76,7 @@ class Hub:
         self.counts = Counts()
         self.draining = False
         self._settings = chosen
+        self._room = room_for(chosen.streams_per_process)
         self._streams: dict[Stream, None] = {}
         self._inboxes: dict[bytes, Inbox] = {}
         self._by_key: dict[bytes, Inbox] = {}
@@ -107,8 +110,9 @@ class Hub:
             return
         self.draining = True
         log().info("hub.draining", streams=len(self._streams))
-        for number, stream in enumerate(list(self._streams)):
-            stream.end(Goodbye.DRAIN)
+        streams = list(self._streams)
+        for number, stream in enumerate(streams):
+            stream.end(Goodbye.DRAIN, returning=len(streams))
             if number % STREAMS_AT_ONCE == STREAMS_AT_ONCE - 1:
                 await asyncio.sleep(0)
         deadline = time.monotonic() + DRAIN_S
@@ -123,9 +127,8 @@ class Hub:
         await self.reconciler.stop()
         await self.presence.stop()
         await self.subscriber.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, self.reader.stop(), return_exceptions=True)
+        await end(*self._tasks)
+        await self.reader.stop()
         await self.redis.aclose()
 
     def stats(self) -> dict[str, Any]:
@@ -147,7 +150,7 @@ class Hub:
         """Return a new stream, which hears its inbox from now on. Raises `Unavailable` or `TooManyRequests`."""
         if self.draining:
             raise Unavailable("The server is stopping.", retry_after=1)
-        if len(self._streams) >= self._settings.streams_per_process:
+        if len(self._streams) >= self._room:
             self.counts.refused += 1
             raise Unavailable("This server has as many streams as it takes.", retry_after=REFUSED_RETRY_S)
         channel = channel_of(who.tenant, who.recipient).encode()

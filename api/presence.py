@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from api.read import Batch
 from api.subscriber import RedisSubscriber
+from api.tasks import end
 from shared.frames import channel_of
 from shared.logs import log
 from shared.wake import CONTROL_CHANNEL
@@ -80,9 +81,7 @@ class Presence:
 
     async def stop(self) -> None:
         """Be gone at once for the others."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
         await self._places.stop()
         try:
             await self._redis.zrem(EDGES, self.process)

@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from api.inbox_calls import page_json
 from api.sse import Inbox, retry_ms
+from api.tasks import end
 from shared import db
 from shared.cursor import Cursor
 from shared.errors import Unavailable
@@ -180,9 +181,7 @@ class Batch(Generic[Question, Answer]):
 
     async def stop(self) -> None:
         """Give up what is under way; whoever still waits is cancelled."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
         for _, future in self._asked:
             future.cancel()
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from api.order import State
 from api.read import HEADS_IN_ONE_QUERY, Batch, Told, Wanted, fetch_behind
 from api.sse import Inbox, Stream
+from api.tasks import end
 from shared.cursor import Cursor
 from shared.logs import log
 
@@ -64,9 +65,7 @@ class Reconciler:
         """End the rounds."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
 
     def kick(self) -> None:
         """Begin a round at once: something may have been lost."""

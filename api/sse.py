@@ -42,19 +42,23 @@ class Goodbye(StrEnum):
 
 
 #: Milliseconds after which a client comes back, drawn between the two. After a drain all come at once, so they are
-#: spread over what a new process needs to take them.
+#: spread over what a new process needs to take them: so many a second (it takes 1,600 and more, bench/herd.py).
 RETRY_MS = (1_000, 3_000)
 DRAIN_RETRY_MS = (500, 5_000)
+RETURNS_PER_S = 1_000
 
 
-def retry_ms(reason: Goodbye | None = None) -> int:
-    """Return a random time to wait before the client comes back."""
-    return random.randint(*(DRAIN_RETRY_MS if reason is Goodbye.DRAIN else RETRY_MS))  # noqa: S311 - jitter, no secret
+def retry_ms(reason: Goodbye | None = None, returning: int = 0) -> int:
+    """Return a random time to wait before the client comes back; `returning` is how many are sent away by a drain."""
+    if reason is not Goodbye.DRAIN:
+        return random.randint(*RETRY_MS)  # noqa: S311 - jitter, no secret
+    first, last = DRAIN_RETRY_MS
+    return random.randint(first, max(last, first + 1_000 * returning // RETURNS_PER_S))  # noqa: S311 - jitter, no secret
 
 
-def goodbye_frame(reason: Goodbye) -> bytes:
+def goodbye_frame(reason: Goodbye, returning: int = 0) -> bytes:
     """Return the last frame of a stream."""
-    wait = retry_ms(reason)
+    wait = retry_ms(reason, returning)
     return encode(FrameEvent.GOODBYE, {"reason": reason.value, "retryMs": wait}, retry_ms=wait)
 
 
@@ -150,6 +154,7 @@ class Stream:
     __slots__ = (
         "_backlog",
         "_owner",
+        "_returning",
         "_send",
         "_task",
         "_transport",
@@ -180,6 +185,7 @@ class Stream:
         self.started = False
         self.open = True
         self.ended: Goodbye | None = None
+        self._returning = 0
         #: The heartbeat's tick in which the last bytes were written.
         self.tick = 0
         self.timer: asyncio.TimerHandle | None = None
@@ -222,18 +228,21 @@ class Stream:
         """The response has begun: bytes can be sent. If the stream was ended meanwhile, that is all that is told."""
         self.started = True
         if self.ended is not None:
-            self._step(_message(goodbye_frame(self.ended), more=False))
+            self._step(_message(goodbye_frame(self.ended, self._returning), more=False))
 
-    def end(self, reason: Goodbye) -> None:
-        """Say goodbye and end the response; what waits for a slow reader is dropped. Again: nothing."""
+    def end(self, reason: Goodbye, returning: int = 0) -> None:
+        """Say goodbye and end the response; what waits for a slow reader is dropped. Again: nothing.
+
+        `returning`: how many streams end with this one and come back.
+        """
         if not self.open:
             return
-        self.ended, self.open = reason, False
+        self.ended, self._returning, self.open = reason, returning, False
         if self._backlog is not None:
             self._backlog.clear()
-            self._backlog.add(goodbye_frame(reason), 0, False)
+            self._backlog.add(goodbye_frame(reason, returning), 0, False)
         elif self.started:
-            self._step(_message(goodbye_frame(reason), more=False))
+            self._step(_message(goodbye_frame(reason, returning), more=False))
 
     def cut(self) -> None:
         """End the connection at once, with whatever the server still has for it."""

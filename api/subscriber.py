@@ -18,6 +18,7 @@ from typing import Any, cast
 import hiredis
 from redis.asyncio.connection import SSLConnection, parse_url
 
+from api.tasks import end
 from shared.logs import log
 
 CONNECT_TIMEOUT_S = 2.0
@@ -144,9 +145,7 @@ class RedisSubscriber:
         """Close the connection and end."""
         if self._sweeper is not None:
             self._sweeper.cancel()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
 
     def drop_connection(self) -> None:
         """End the present connection, if there is one; a new one follows."""

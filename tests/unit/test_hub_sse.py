@@ -204,6 +204,13 @@ def test_the_time_to_come_back_is_drawn_between_its_bounds(reason: Goodbye, lowe
     assert highest - (highest - lowest) * 0.05 < max(drawn) <= highest
 
 
+def test_a_large_drain_is_spread_so_that_a_thousand_come_back_each_second() -> None:
+    drawn = [retry_ms(Goodbye.DRAIN, returning=20_000) for _ in range(2_000)]
+    assert 500 <= min(drawn) < 1_500
+    assert 19_500 < max(drawn) <= 20_500
+    assert max(retry_ms(Goodbye.SLOW, returning=20_000) for _ in range(2_000)) <= 3_000
+
+
 def test_goodbye_says_why_and_when_to_come_back() -> None:
     frame = goodbye_frame(Goodbye.MAX_AGE)
     retry, event, data = frame.removesuffix(b"\n\n").split(b"\n")

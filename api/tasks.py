@@ -1,0 +1,23 @@
+"""Ending background tasks for certain."""
+
+from __future__ import annotations
+
+import asyncio
+
+#: Between two cancellations of a task that went on after the first.
+AGAIN_S = 0.05
+
+
+async def end(*tasks: asyncio.Task[object] | None) -> None:
+    """Cancel tasks until each has ended; None is ended already. What they raise is dropped.
+
+    Once is not enough: Python 3.11's `asyncio.wait_for` swallows a cancellation that comes with the result that it
+    waits for (python/cpython#86296, mended in 3.12), and redis-py sends every command with it. A loop around such a
+    command then goes on for ever, and so does whoever waits for its end: a third of 200 tries, with a loop that did
+    nothing else.
+    """
+    left = {task for task in tasks if task is not None and not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=AGAIN_S)
