@@ -14,7 +14,7 @@ def room_for(streams: int) -> int:
     """Raise this process's limit of open files as far as `streams` need; return how many of them it has room for.
 
     A usual soft limit is 1,024, and over it no connection can be accepted, not even to be refused. Where the hard limit
-    is too low, a warning says so, and fewer streams are taken (one at least).
+    is too low, fewer streams are taken (one at least), and the log says so.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = streams + RESERVED
@@ -24,5 +24,5 @@ def room_for(streams: int) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     room = max(1, min(streams, limit - RESERVED))
     if room < streams:
-        log().warning("hub.few_files", limit=limit, streams=room, wanted=streams)
+        log().info("hub.few_files", limit=limit, streams=room, wanted=streams)
     return room

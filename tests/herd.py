@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import psycopg
+
 from tests.eventually import eventually_async
 from tests.listener import STREAM, Frame, parse
+from tests.writer import EVENT_KEY, TENANT, TYPE
 
 #: Files that this process needs beside the streams.
 OTHER_FILES = 500
@@ -123,3 +126,19 @@ class Herd:
         for stream in self.streams:
             if stream.transport is not None:
                 stream.transport.abort()
+
+
+def change_meanwhile(url: str, modulus: int) -> None:
+    """Have the inbox of each recipient `r<n>` get n modulo `modulus` notifications, in seq order, told to nobody."""
+    with psycopg.connect(url) as session:
+        for place in range(1, modulus):
+            session.execute(
+                """WITH i AS (UPDATE inboxes SET seq = seq + 1, created = created + 1, unread = unread + 1,
+                       unseen = unseen + 1, total = total + 1
+                       WHERE tenant = %s AND substr(recipient, 2)::int %% %s >= %s RETURNING *)
+                   INSERT INTO notifications (id, key, tenant, event_key, ordinal, created_seq, seq, type, priority,
+                       title, message, metadata, created_at)
+                   SELECT gen_random_uuid(), key, tenant, %s, created, seq, seq, %s, 1, recipient || ' misses ' || seq,
+                       'text', '{}', now() FROM i""",
+                [TENANT, modulus, place, EVENT_KEY, TYPE],
+            )

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from api.presence import PLACES_AT_ONCE
@@ -19,11 +18,11 @@ from api.read import CHANGES_IN_ONE_QUERY
 from api.sse import DRAIN_RETRY_MS
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from tests.edge import environment_of, new_database
-from tests.herd import Herd, Visit
+from tests.herd import Herd, Visit, change_meanwhile
 from tests.listener import Frame, token_for
 from tests.servers import ApiServer
 from tests.wire import Wire, counted
-from tests.writer import EVENT_KEY, TENANT, TYPE, Writer
+from tests.writer import Writer
 
 STREAMS = 2_000
 #: What the product promises of a stop.
@@ -54,22 +53,6 @@ class Roll:
     returning: Counter[str] = field(default_factory=Counter)
     connections: int = 0
     log: str = ""
-
-
-def change_meanwhile(url: str) -> None:
-    """Have the n-th recipient's inbox get n % MISSED notifications, in seq order, while no process runs."""
-    with psycopg.connect(url) as session:
-        for place in range(1, MISSED):
-            session.execute(
-                """WITH i AS (UPDATE inboxes SET seq = seq + 1, created = created + 1, unread = unread + 1,
-                       unseen = unseen + 1, total = total + 1
-                       WHERE tenant = %s AND substr(recipient, 2)::int %% %s >= %s RETURNING *)
-                   INSERT INTO notifications (id, key, tenant, event_key, ordinal, created_seq, seq, type, priority,
-                       title, message, metadata, created_at)
-                   SELECT gen_random_uuid(), key, tenant, %s, created, seq, seq, %s, 1, recipient || ' misses ' || seq,
-                       'text', '{}', now() FROM i""",
-                [TENANT, MISSED, place, EVENT_KEY, TYPE],
-            )
 
 
 @contextmanager
@@ -119,7 +102,7 @@ async def rolled(wire: Wire, url: str, redis_url: str, folder: Path) -> Roll:
             herd = await Herd.open(server.port, [Visit(token) for token in tokens], CONNECTED, PATIENCE_S)
             roll.opening = Counter(wire.statements)
             await stopped(server, herd, roll)
-        change_meanwhile(url)
+        change_meanwhile(url, MISSED)
         visits = [Visit(token, frames[0].id) for token, frames in zip(tokens, roll.before, strict=True)]
         with api(environment, folder, "second") as server:
             await returned(server, visits, wire, writer, roll)
