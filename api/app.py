@@ -11,14 +11,17 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import directory, events, graphql, health, inbox, pages, probe, stream, webhooks
+from api import directory, events, graphql, health, inbox, pages, probe, revocations, session, stream, webhooks
 from api.drain import drain_on_signal
 from api.hub import Hub, tune_gc
 from api.listen import listen_for_events
 from api.problems import install_problems, unexpected
 from api.publish import Publisher
+from api.sign_in import SignIn
 from api.tasks import end
+from api.token_keys import fixed_keys
 from api.wake import Waker
+from api.watch import Watch
 from shared import db
 from shared.catalog import catalog
 from shared.errors import StartError, tell_in_one_sentence
@@ -42,9 +45,15 @@ CLOSE_S = 2.0
 
 def _require_servers() -> None:
     chosen = settings()
-    for name in ("database_url", "redis_url", "broker_url", "jwt_secret", "secret_key"):
+    for name in ("database_url", "redis_url", "broker_url", "secret_key"):
         if getattr(chosen, name) is None:
             raise StartError(f"CARILLON_{name.upper()} is not set: set it, or start everything with `make up`.")
+    if not chosen.names_signer:
+        raise StartError(
+            "CARILLON_JWT_SECRET is not set: set it, CARILLON_JWT_PUBLIC_KEY or CARILLON_JWT_JWKS_URL, or start "
+            "everything with `make up`."
+        )
+    fixed_keys()
 
 
 async def _closed(what: str, closing: Awaitable[Any]) -> None:
@@ -61,8 +70,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.publisher = Publisher()
     app.state.waker = Waker()
     app.state.hub = Hub()
+    app.state.sign_in = SignIn(app.state.hub.redis)
+    app.state.watch = Watch(app.state.hub, app.state.sign_in)
     app.state.waker.start()
+    await app.state.sign_in.start()
     await app.state.hub.start()
+    app.state.watch.start()
     listening = asyncio.create_task(listen_for_events(app.state.waker.wake))
     tune_gc()
     log().info("api.started")
@@ -70,7 +83,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     await asyncio.gather(
         _closed("listening", end(listening)),
+        _closed("watch", app.state.watch.stop()),
         _closed("hub", app.state.hub.stop()),
+        _closed("sign-in", app.state.sign_in.stop()),
         _closed("waker", asyncio.to_thread(app.state.waker.stop)),
         _closed("publisher", app.state.publisher.close()),
     )
@@ -143,6 +158,6 @@ def create_app() -> FastAPI:
     install_problems(app)
     app.add_middleware(Answers)
     stream.install(app)
-    for part in (events, webhooks, directory, inbox, graphql, health, probe, pages):
+    for part in (events, webhooks, directory, revocations, session, inbox, graphql, health, probe, pages):
         app.include_router(part.router)
     return app

@@ -87,6 +87,8 @@ class SessionOf(BaseModel):
 @router.post("/session")
 async def session(body: SessionOf) -> Response:
     """A token of one of the demo people; anybody else is unknown here."""
+    if settings().jwt_secret is None:
+        raise NotFound("The demonstration makes its own tokens: it needs CARILLON_JWT_SECRET.")
     found = await _people(body.tenant, body.recipient)
     if not found:
         raise NotFound("There is no such person in the demonstration.")

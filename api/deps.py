@@ -6,13 +6,19 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.auth import Subscriber, bearer_of, subscriber_of
+from api.auth import Subscriber
 from api.publish import Publisher
+from api.sign_in import SignIn
 from api.wake import Waker
 
 
-def _subscriber(request: Request) -> Subscriber:
-    return subscriber_of(bearer_of(request.headers.get("authorization")))
+def _sign_in(request: Request) -> SignIn:
+    sign_in: SignIn = request.app.state.sign_in
+    return sign_in
+
+
+async def _subscriber(request: Request) -> Subscriber:
+    return await _sign_in(request).subscriber(request.scope)
 
 
 def _publisher(request: Request) -> Publisher:
@@ -25,6 +31,7 @@ def _waker(request: Request) -> Waker:
     return waker
 
 
+CurrentSignIn = Annotated[SignIn, Depends(_sign_in)]
 CurrentSubscriber = Annotated[Subscriber, Depends(_subscriber)]
 FramePublisher = Annotated[Publisher, Depends(_publisher)]
 FanOutWaker = Annotated[Waker, Depends(_waker)]

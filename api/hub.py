@@ -12,6 +12,7 @@ import gc
 import random
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -90,6 +91,8 @@ class Hub:
         keep = chosen.stream_max_age_seconds + 60
         self.presence = Presence(self.redis, secrets.token_hex(8), keep)
         self.places = Places(self.presence, chosen.streams_per_recipient, self.counts)
+        #: Who follows which control message of another process, or of an operator.
+        self.orders: dict[str, Callable[[dict[str, Any]], None]] = {"replace": self._replace}
         self._chunk_channels = {chunk_channel(shard).encode() for shard in range(CHUNK_SHARDS)}
 
     async def start(self) -> None:
@@ -139,10 +142,12 @@ class Hub:
         ]
         return {"streams": len(self._streams), "inboxes": len(self._inboxes), "recipients": recipients}
 
-    def streams_of(self, tenant: str, recipient: str) -> int:
-        """Return how many streams of one recipient are open in this process."""
-        inbox = self._inboxes.get(channel_of(tenant, recipient).encode())
-        return len(inbox.streams) if inbox else 0
+    def streams(self, tenant: str | None = None, recipient: str | None = None) -> list[Stream]:
+        """Return this process's open streams: all, those of a tenant, or those of one recipient."""
+        if tenant is not None and recipient is not None:
+            inbox = self._inboxes.get(channel_of(tenant, recipient).encode())
+            return list(inbox.streams) if inbox else []
+        return [stream for stream in self._streams if tenant in (None, stream.inbox.tenant)]
 
     # Opening and closing
 
@@ -160,6 +165,7 @@ class Hub:
             self.subscriber.want(channel)
         self._number += 1
         stream = Stream(self, inbox, self._number, client=client, send=send, transport=transport)
+        stream.who = who
         inbox.streams.append(stream)
         self._streams[stream] = None
         return stream
@@ -283,21 +289,17 @@ class Hub:
             stream.write(frames[0] if len(frames) == 1 else b"".join(frames), len(frames))
 
     def _obey(self, payload: bytes) -> None:
-        """Follow a control message of another process, or of an operator."""
+        """Follow a control message; one of a kind that is not known here is for others."""
         for name, order in orjson.loads(payload).items():
-            inbox = self._inboxes.get(channel_of(order["tenant"], order["recipient"]).encode())
-            streams = list(inbox.streams) if inbox else []
-            if name == "revoke":
-                self._end_all(streams, Goodbye.REVOKED)
-            elif name == "replace":
-                named = [each for each in streams if self.places.place_of(each).member in order["members"]]
-                self.counts.replaced += len(named)
-                self._end_all(named, Goodbye.REPLACED)
+            if name in self.orders:
+                self.orders[name](order)
 
-    @staticmethod
-    def _end_all(streams: list[Stream], reason: Goodbye) -> None:
-        for stream in streams:
-            stream.end(reason)
+    def _replace(self, order: dict[str, Any]) -> None:
+        """End the streams whose clients have opened another one elsewhere."""
+        for stream in self.streams(order["tenant"], order["recipient"]):
+            if self.places.place_of(stream).member in order["members"]:
+                self.counts.replaced += 1
+                stream.end(Goodbye.REPLACED)
 
     def _on_up(self) -> None:
         """Redis is heard (again): find at once what was published meanwhile."""

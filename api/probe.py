@@ -67,7 +67,7 @@ async def probe(request: Request, who: CurrentSubscriber, waker: FanOutWaker) ->
         raise NotFound("The directory does not know your tenant.") from None
     waker.wake()
     row = await _outcome(who.tenant, id)
-    connections = request.app.state.hub.streams_of(who.tenant, who.recipient)
+    connections = len(request.app.state.hub.streams(who.tenant, who.recipient))
     told = Probe(
         id=id, state=row["state"], notifications=row["notifications"], activeConnections=connections,
         pushConfirmed=row["published"] > 0, milliseconds=round((time.monotonic() - began) * 1000, 1),

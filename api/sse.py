@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from starlette.types import Send
 
+from api.auth import Subscriber
 from api.order import Order
 from shared.frames import FrameEvent, dumps, encode
 from shared.logs import log
@@ -162,13 +163,13 @@ class Stream:
         "ended",
         "endpoint",
         "inbox",
-        "member",
         "number",
         "open",
         "order",
         "started",
         "tick",
         "timer",
+        "who",
     )
 
     def __init__(
@@ -180,7 +181,8 @@ class Stream:
         #: The server's task, which waits for the client to go away.
         self.endpoint = asyncio.current_task()
         self.inbox, self.number, self.client = inbox, number, client
-        self.member: bytes | None = None
+        #: Who opened it, by what proof; None outside of a hub.
+        self.who: Subscriber | None = None
         self.order = Order()
         self.started = False
         self.open = True

@@ -14,14 +14,14 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from api import tickets
-from api.auth import Subscriber, bearer_of, subscriber_of
 from api.credentials import OperatorKey
 from api.deps import CurrentSubscriber
 from api.hub import Hub
 from api.read import Wish
+from api.sign_in import SignIn
 from api.sse import Stream
 from shared.cursor import parse_cursor
-from shared.errors import FieldError, InvalidInput, Unauthenticated
+from shared.errors import FieldError, InvalidInput
 from shared.settings import settings
 
 PATHS = ("/api/notifications/stream", "/api/notifications/subscribe")
@@ -58,18 +58,6 @@ def _header(scope: Scope, name: bytes) -> str | None:
             text: str = value.decode("utf-8", "replace")
             return text
     return None
-
-
-async def _who(scope: Scope, asked: dict[str, str], hub: Hub) -> Subscriber:
-    """Return who asks: by header, else by ticket, else by a token in the query where that is switched on."""
-    authorization = _header(scope, b"authorization")
-    if authorization is None and "ticket" in asked:
-        return await tickets.redeem(hub.redis, asked["ticket"])
-    if authorization is None and "token" in asked:
-        if not settings().allow_token_in_query:
-            raise Unauthenticated("A token in the address is not accepted here: use a header or a ticket.")
-        return subscriber_of(asked["token"])
-    return subscriber_of(bearer_of(authorization))
 
 
 def _client(value: str | None) -> str | None:
@@ -121,8 +109,10 @@ async def _opened(hub: Hub, scope: Scope, receive: Receive, send: Send) -> Strea
     asked = _parameters(scope)
     if scope["method"] != "GET":
         raise HTTPException(405, headers={"Allow": "GET"})
-    who = await _who(scope, asked, hub)
+    sign_in: SignIn = scope["app"].state.sign_in
+    who = await sign_in.listener(scope, asked)
     wish = _wish(scope, asked)
+    # Since the sign-in nothing waited: a revocation that comes from now on finds the stream.
     stream = hub.admit(who, wish.client, send, _transport(receive))
     try:
         opening = await hub.join(stream, wish)

@@ -6,6 +6,7 @@ import hashlib
 import math
 import secrets
 import time
+from dataclasses import astuple
 
 import orjson
 from redis.asyncio import Redis
@@ -32,7 +33,7 @@ async def issue(redis: Redis, who: Subscriber) -> str:
     """
     ticket = secrets.token_urlsafe(TICKET_BYTES)
     life = min(LIFE_S, math.ceil(who.expires_at - time.time()))
-    value = orjson.dumps([who.tenant, who.recipient, who.roles, who.expires_at])
+    value = orjson.dumps(astuple(who))
     try:
         await redis.set(_key(ticket), value, ex=max(1, life))
     except (RedisError, OSError):
@@ -50,5 +51,5 @@ async def redeem(redis: Redis, ticket: str) -> Subscriber:
         raise Unavailable("Tickets cannot be checked at this moment.", retry_after=1) from None
     if value is None:
         raise Unauthenticated("The ticket is not valid: it may be spent or older than 30 seconds.")
-    tenant, recipient, roles, expires_at = orjson.loads(value)
-    return Subscriber(tenant, recipient, tuple(roles), expires_at)
+    tenant, recipient, roles, *rest = orjson.loads(value)
+    return Subscriber(tenant, recipient, tuple(roles), *rest)

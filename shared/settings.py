@@ -18,6 +18,14 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import SettingsError
+from shared.settings_checks import (
+    COOKIE_NAME,
+    SIGNERS,
+    Algorithm,
+    require_fit_for_production,
+    require_one_signer,
+    require_origin,
+)
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 #: HMAC keys shorter than the hash's output weaken it (RFC 7518, section 3.2).
@@ -59,7 +67,13 @@ class Settings(BaseSettings):
     flower_user: str = "operator"
     flower_password: SecretStr | None = None
 
+    #: One of three says who signs recipients' tokens: a shared secret, public keys, or where the issuer tells its keys.
     jwt_secret: SecretStr | None = None
+    #: Public keys in PEM, or the path of a file of them; several while keys change.
+    jwt_public_key: str | None = None
+    jwt_jwks_url: str | None = None
+    #: The one algorithm that is accepted; unset: what fits the key, RS256 for a key set.
+    jwt_algorithm: Algorithm | None = None
     jwt_issuer: str = "carillon"
     jwt_audience: str = "carillon"
     #: 32 bytes, url-safe base64: encrypts the signing secrets at rest.
@@ -67,6 +81,12 @@ class Settings(BaseSettings):
     #: Hosts that an absolute http(s) action URL may name; empty: relative ones and https on any host.
     action_url_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     allow_token_in_query: bool = False
+    #: Unset: `__Host-carillon`, and `carillon` in development. A name with `__Host-` makes the cookie Secure.
+    cookie_name: str | None = Field(None, pattern=COOKIE_NAME)
+    #: Web origins beside the server's own that may call with a cookie or read answers, such as https://app.example.
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    #: How often open streams are compared with the revocations: the net below what Redis tells at once.
+    recheck_seconds: float = Field(30.0, gt=0, le=30)
 
     heartbeat_seconds: float = Field(30.0, gt=0, le=300)
     reconcile_seconds: float = Field(5.0, gt=0, le=60)
@@ -97,7 +117,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("action_url_hosts", mode="before")
+    @field_validator("action_url_hosts", "allowed_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -107,6 +127,13 @@ class Settings(BaseSettings):
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"must be at least {MIN_SECRET_BYTES} bytes long")
+        return value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            require_origin(origin)
         return value
 
     @field_validator("secret_key")
@@ -125,19 +152,30 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _production_needs_secrets(self) -> Settings:
-        if self.environment != "production":
-            return self
-        needed = ("database_url", "redis_url", "broker_url", "jwt_secret", "secret_key", "flower_password")
-        missing = [f"CARILLON_{name.upper()}" for name in needed if getattr(self, name) is None]
-        if missing:
-            raise ValueError(f"production needs {', '.join(missing)} to be set")
+    def _one_way_to_sign_in(self) -> Settings:
+        require_one_signer(self)
+        return self
+
+    @model_validator(mode="after")
+    def _fit_for_production(self) -> Settings:
+        if self.environment == "production":
+            require_fit_for_production(self)
         return self
 
     @property
     def development(self) -> bool:
         """True where the demo people, the test endpoint and the published secrets of a laptop are allowed."""
         return self.environment == "development"
+
+    @property
+    def session_cookie(self) -> str:
+        """The name of the session cookie."""
+        return self.cookie_name or ("carillon" if self.development else "__Host-carillon")
+
+    @property
+    def names_signer(self) -> bool:
+        """True where it is told who signs recipients' tokens."""
+        return any(getattr(self, name) is not None for name in SIGNERS)
 
 
 def _is_key(text: str) -> bool:
@@ -173,12 +211,23 @@ def _published(data_dir: Path) -> dict[str, str]:
     return published
 
 
+def _usable(published: dict[str, str]) -> dict[str, str]:
+    """Return what of a running `carillon up` may stand in for what is unset: nothing of a laptop's in production, and
+    no second way in which tokens are signed."""
+    theirs = published.get("CARILLON_ENVIRONMENT", "development")
+    if os.environ.get("CARILLON_ENVIRONMENT", theirs) != theirs:
+        return {}
+    signers = {f"CARILLON_{name.upper()}" for name in SIGNERS}
+    told = signers if signers & os.environ.keys() else set()
+    return {name: value for name, value in published.items() if name not in told}
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Return settings from the environment; what it leaves unset comes from a running `carillon up`.
 
     Raises `SettingsError` with one sentence for each fault.
     """
-    for name, value in _published(data_dir()).items():
+    for name, value in _usable(_published(data_dir())).items():
         key = name.removeprefix("CARILLON_").lower()
         if name not in os.environ and key not in overrides:
             overrides[key] = value

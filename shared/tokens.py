@@ -12,7 +12,7 @@ from shared.settings import settings
 
 
 def make_token(tenant: str, recipient: str, roles: Sequence[str] = (), ttl_seconds: int = 3600) -> str:
-    """Return a JWT (HS256) for one recipient that ends after `ttl_seconds`; raises `SettingsError` without a secret."""
+    """Return a JWT for one recipient that ends after `ttl_seconds`; raises `SettingsError` without a secret."""
     secret = settings().jwt_secret
     if secret is None:
         raise SettingsError("Set CARILLON_JWT_SECRET, or start Carillon with `make up`, to make tokens.")
@@ -26,4 +26,4 @@ def make_token(tenant: str, recipient: str, roles: Sequence[str] = (), ttl_secon
         "iss": settings().jwt_issuer,
         "aud": settings().jwt_audience,
     }
-    return jwt.encode(claims, secret.get_secret_value(), algorithm="HS256")
+    return jwt.encode(claims, secret.get_secret_value(), algorithm=settings().jwt_algorithm or "HS256")

@@ -13,11 +13,14 @@ from pathlib import Path
 import orjson
 import psycopg
 from psycopg import sql
+from sqlalchemy import create_engine
 
+from shared.db import sqlalchemy_url
 from shared.embedded import EmbeddedPostgres
+from shared.keys import create_key
 from tests.listener import Listener, token_for
 from tests.servers import ApiServer
-from tests.writer import Writer
+from tests.writer import TENANT, Writer
 
 _numbers = count()
 
@@ -43,6 +46,15 @@ class Edge:
     def listener(self, recipient: str, query: str = "", **headers: str) -> Listener:
         """Return a stream of a recipient, to be opened."""
         return Listener(self.server.url, self.token(recipient), query, **headers)
+
+
+def key_for(edge: Edge, *scopes: str) -> str:
+    """Make a producer key with these scopes for the tests' tenant."""
+    engine = create_engine(sqlalchemy_url(edge.environment["CARILLON_DATABASE_URL"]))
+    with engine.begin() as connection:
+        key = create_key(connection, [TENANT], scopes)
+    engine.dispose()
+    return key
 
 
 def id_of(frame: bytes) -> str:

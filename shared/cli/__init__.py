@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shared.cli import catalog, demo, doctor, events, keys, publish, recipients, status, tail
+from shared.cli import catalog, demo, doctor, events, keys, publish, recipients, revoke, status, tail
 from shared.cli.console import run
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ app.command()(tail.tail)
 app.command()(status.status)
 app.command()(doctor.doctor)
 app.command()(keys.token)
+app.command()(revoke.revoke)
 app.add_typer(keys.key_app, name="key")
 app.add_typer(keys.secret_app, name="secret")
 app.add_typer(recipients.recipients_app, name="recipients")

@@ -42,7 +42,10 @@ def up(*, with_parent: bool = False) -> None:
 
 def _with_secrets(settings: Settings, secrets: dict[str, str]) -> Settings:
     """Return the settings with the folder's own secrets wherever the operator gave none."""
-    unset = [name for name in ("jwt_secret", "secret_key", "flower_password") if getattr(settings, name) is None]
+    needed = (
+        ("secret_key", "flower_password") if settings.names_signer else ("jwt_secret", "secret_key", "flower_password")
+    )
+    unset = [name for name in needed if getattr(settings, name) is None]
     return settings.model_copy(update={name: SecretStr(secrets[name]) for name in unset})
 
 

@@ -17,8 +17,8 @@ from api.auth import subscriber_of
 from shared import db, keys, statements
 from shared.cli import app
 from shared.cli.console import run
-from shared.cli.doctor import _is_weak
 from shared.embedded import EmbeddedRedis
+from shared.settings_checks import is_weak
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,7 @@ def test_the_doctor_and_others_ask_for_the_migration(
     [("change-me-change-me-change-me-change", True), ("a" * 40, True), ("kP3vXq9Z-u7TbWm2_LsYd8RfGh5NcJe", False)],
 )
 def test_a_secret_from_an_example_is_told_from_a_drawn_one(secret: str, weak: bool) -> None:
-    assert _is_weak(secret) is weak
+    assert is_weak(secret) is weak
 
 
 @pytest.mark.parametrize(

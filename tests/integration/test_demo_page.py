@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from secrets import token_urlsafe
 from typing import Any
 
 import httpx
@@ -83,7 +84,7 @@ async def test_a_wrong_event_is_refused_as_any_producer_s(api: httpx.AsyncClient
 
 
 def test_production_has_a_plain_page_and_no_demonstration(new_api_server: Callable[..., ApiServer]) -> None:
-    server = new_api_server(CARILLON_ENVIRONMENT="production", CARILLON_FLOWER_PASSWORD="p" * 32)
+    server = new_api_server(CARILLON_ENVIRONMENT="production", CARILLON_FLOWER_PASSWORD=token_urlsafe(24))
     with httpx.Client(base_url=server.url) as client:
         page = client.get("/")
         assert (page.status_code, "<script" in page.text) == (200, False)

@@ -12,12 +12,9 @@ import orjson
 import psycopg
 import pytest
 import redis
-from sqlalchemy import create_engine
 
-from shared.db import sqlalchemy_url
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
-from shared.keys import create_key
-from tests.edge import Edge, new_database, running_edge
+from tests.edge import Edge, key_for, new_database, running_edge
 from tests.eventually import eventually_async
 from tests.listener import Listener, token_for
 from tests.writer import TENANT
@@ -222,7 +219,7 @@ async def test_fifty_open_streams_hold_no_database_connection(edge: Edge) -> Non
 
 
 async def test_operators_see_the_open_streams_of_their_tenants(edge: Edge, ada: str) -> None:
-    key = operator_key(edge)
+    key = key_for(edge, "ops:read")
     async with edge.listener(ada) as first, edge.listener(ada) as second, httpx.AsyncClient() as client:
         await first.count(1)
         await second.count(1)
@@ -232,15 +229,6 @@ async def test_operators_see_the_open_streams_of_their_tenants(edge: Edge, ada: 
         told = (await client.get(url, headers={"Authorization": f"Bearer {key}"})).json()
     assert told["streams"] >= 2
     assert {"tenant": TENANT, "recipient": ada, "streams": 2} in told["recipients"]
-
-
-def operator_key(edge: Edge) -> str:
-    """Make a producer key that may look."""
-    engine = create_engine(sqlalchemy_url(edge.environment["CARILLON_DATABASE_URL"]))
-    with engine.begin() as connection:
-        key = create_key(connection, [TENANT], ["ops:read"])
-    engine.dispose()
-    return key
 
 
 async def test_another_tenants_recipient_of_the_same_name_gets_nothing(edge: Edge, ada: str) -> None:

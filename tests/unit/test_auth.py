@@ -33,7 +33,9 @@ def signed(payload: dict[str, Any], key: str = SECRET, **options: Any) -> str:
 
 def test_a_right_token_names_its_recipient() -> None:
     payload = claims()
-    assert subscriber_of(signed(payload)) == Subscriber("uni", "ada", ("student",), float(payload["exp"]))
+    assert subscriber_of(signed(payload)) == Subscriber(
+        "uni", "ada", ("student",), float(payload["exp"]), float(payload["iat"])
+    )
 
 
 def test_a_token_of_our_own_is_accepted() -> None:

@@ -1,0 +1,112 @@
+"""Ends the streams whose sign-in has ended: at once where Redis tells it, otherwise at the next look at PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import orjson
+from redis.exceptions import RedisError
+
+from api.hub import STREAMS_AT_ONCE, Hub
+from api.sign_in import SignIn
+from api.sse import Goodbye, Stream
+from shared import db, revocations, sessions
+from shared.logs import log
+from shared.revocations import EVERYONE, Revocation
+from shared.settings import settings
+from shared.statements import arun
+from shared.wake import CONTROL_CHANNEL
+
+
+class Watch:
+    """Follows revocations and logouts for the streams of one hub, between `start` and `stop`."""
+
+    def __init__(self, hub: Hub, sign_in: SignIn) -> None:
+        self._hub, self._sign_in = hub, sign_in
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self.ended = 0
+        hub.orders |= {"revoke": self._heard_of_revocation, "logout": self._heard_of_logout}
+
+    def start(self) -> None:
+        """Begin to look every `recheck_seconds`, at once for the first time."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """End, after the look that is under way: a connection whose making is cancelled stays half open."""
+        self._stopping.set()
+        if self._task is not None:
+            await self._task
+
+    async def revoked(self, revocation: Revocation) -> None:
+        """End what a committed revocation ends, here now and in other processes as soon as Redis tells them."""
+        self._revoke(revocation)
+        await self._tell(revocations.order(revocation))
+
+    async def logged_out(self, tenant: str, recipient: str, session: str) -> None:
+        """End the streams of a session that was deleted, here now and elsewhere as soon as Redis tells it."""
+        order = {"tenant": tenant, "recipient": recipient, "session": session}
+        self._heard_of_logout(order)
+        await self._tell(orjson.dumps({"logout": order}))
+
+    async def _tell(self, order: bytes) -> None:
+        try:
+            await self._hub.redis.publish(CONTROL_CHANNEL, order)
+        except (RedisError, OSError) as error:
+            log().warning("watch.not_told", reason=type(error).__name__)
+
+    def _heard_of_revocation(self, order: dict[str, Any]) -> None:
+        self._revoke(Revocation(order["tenant"], order["recipient"], float(order.get("at", time.time()))))
+
+    def _revoke(self, revocation: Revocation) -> None:
+        self._sign_in.revoked.note(revocation)
+        recipient = None if revocation.recipient == EVERYONE else revocation.recipient
+        self._end(each for each in self._hub.streams(revocation.tenant, recipient) if self._is_void(each))
+
+    def _heard_of_logout(self, order: dict[str, Any]) -> None:
+        session = str(order["session"])
+        self._sign_in.sessions.end(session)
+        streams = self._hub.streams(order["tenant"], order["recipient"])
+        self._end(each for each in streams if each.who is not None and each.who.session == session)
+
+    def _is_void(self, stream: Stream) -> bool:
+        return stream.who is not None and self._sign_in.revoked.is_void(stream.who)
+
+    def _end(self, streams: Iterable[Stream]) -> None:
+        for stream in streams:
+            self.ended += stream.open
+            stream.end(Goodbye.REVOKED)
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._look()
+            except Exception as error:
+                # The database is away: whoever asks is refused by that; streams stay until it is back.
+                log().warning("watch.failed", reason=type(error).__name__)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(settings().recheck_seconds):
+                    await self._stopping.wait()
+
+    async def _look(self) -> None:
+        """Read what was revoked, and in one statement which of the streams' sessions live no longer."""
+        await self._sign_in.revoked.load()
+        self._sign_in.revoked.forget_old()
+        names = {each.who.session for each in self._hub.streams() if each.who is not None and each.who.session}
+        gone = await self._gone(names) if names else set()
+        for name in gone:
+            self._sign_in.sessions.end(name)
+        for number, stream in enumerate(self._hub.streams()):
+            if self._is_void(stream) or (stream.who is not None and stream.who.session in gone):
+                self._end((stream,))
+            if number % STREAMS_AT_ONCE == STREAMS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+
+    @staticmethod
+    async def _gone(names: set[str]) -> set[str]:
+        async with db.async_transaction() as connection:
+            return set(await arun(connection, sessions.ended(list(names))))

@@ -1,0 +1,45 @@
+"""`carillon revoke`: end what somebody is signed in with."""
+
+from __future__ import annotations
+
+import typer
+
+from shared.cli.console import CommandFailed, err, out
+
+
+def revoke(
+    tenant: str = typer.Option(..., "--tenant", help="The recipient's tenant."),
+    recipient: str = typer.Option("", "--recipient", help="Whose access ends."),
+    everyone: bool = typer.Option(False, "--everyone", help="Everyone's of the tenant."),
+) -> None:
+    """End a recipient's access: tokens issued up to now, sessions, and the open streams."""
+    from shared import db, revocations, statements
+    from shared.cloudevent import is_name
+    from shared.directory import NAME
+
+    if bool(recipient) == everyone:
+        raise CommandFailed("Say whose access ends: either --recipient, or --everyone.")
+    for option, name in (("--tenant", tenant), ("--recipient", recipient)):
+        if name and not is_name(name):
+            raise CommandFailed(f"{option} {NAME}.")
+    with db.transaction() as connection:
+        made = statements.run(connection, revocations.revoke(tenant, recipient))
+    whose = f"Everyone's access in {tenant}" if everyone else f"The access of {recipient} in {tenant}"
+    out.print(f"{whose} is revoked: what was issued up to now is void.", markup=False)
+    _tell(revocations.order(made))
+
+
+def _tell(order: bytes) -> None:
+    """Have open streams end at once; without Redis, they do with their next re-check."""
+    import redis
+
+    from shared.settings import settings
+    from shared.wake import CONTROL_CHANNEL
+
+    url = settings().redis_url
+    try:
+        with redis.Redis.from_url(url.get_secret_value() if url else "", socket_timeout=2, retry=None) as client:
+            client.publish(CONTROL_CHANNEL, order)
+    except (redis.RedisError, ValueError, OSError):
+        seconds = int(settings().recheck_seconds)
+        err.print(f"Redis does not answer: open streams end within {seconds} s.", style="yellow", markup=False)

@@ -1,0 +1,82 @@
+"""What settings must say together: who signs tokens, which origins, and what production demands."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+#: Asymmetric ones need a public key or a key set; `none` is no algorithm.
+Algorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+SIGNERS = ("jwt_secret", "jwt_public_key", "jwt_jwks_url")
+#: A token of RFC 9110, section 5.6.2, as RFC 6265 wants of a cookie's name.
+COOKIE_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$"
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+#: Words that stand in examples and templates, and never in a secret that a machine drew.
+_TELLTALES = ("change", "example", "secret", "password", "default", "carillon", "development")
+#: Random text of 32 characters has some twenty different ones; a repeated word has few. Of a short text, half.
+_DISTINCT = 12
+
+
+def require_origin(origin: str) -> None:
+    """Raise ValueError unless `origin` is a web origin as a browser writes it: scheme, host, port if not the usual."""
+    if origin == "*":
+        raise ValueError("must name each origin: with cookies, * would let every page of the web read an inbox")
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError("must be origins such as https://app.example, separated by commas")
+
+
+def require_https(name: str, url: str, *, production: bool) -> None:
+    """Raise ValueError unless `url` is https, or http to this machine outside production, without a user in it."""
+    parts = urlsplit(url)
+    plain = parts.scheme == "http" and parts.hostname in _LOOPBACK and not production
+    if not parts.hostname or "@" in parts.netloc or not (parts.scheme == "https" or plain):
+        raise ValueError(f"CARILLON_{name.upper()} must be a URL such as https://accounts.example/path")
+
+
+def require_one_signer(settings: Any) -> None:
+    """Raise ValueError where tokens could be signed in two ways, or by an algorithm that does not fit the way."""
+    named = [name for name in SIGNERS if getattr(settings, name) is not None]
+    if len(named) > 1:
+        told = " and ".join(f"CARILLON_{name.upper()}" for name in named)
+        raise ValueError(f"{told} are both set: tokens are signed in one way, unset the others")
+    algorithm = settings.jwt_algorithm
+    if algorithm is not None and named and algorithm.startswith("HS") != (named == ["jwt_secret"]):
+        raise ValueError(f"CARILLON_JWT_ALGORITHM {algorithm} does not go with CARILLON_{named[0].upper()}")
+    _require_long_secret(settings)
+    if settings.jwt_jwks_url is not None:
+        require_https("jwt_jwks_url", settings.jwt_jwks_url, production=settings.environment == "production")
+
+
+def _require_long_secret(settings: Any) -> None:
+    """RFC 7518, section 3.2: a key for HMAC is at least as long as the hash."""
+    secret, algorithm = settings.jwt_secret, settings.jwt_algorithm or "HS256"
+    if secret is not None and 8 * len(secret.get_secret_value().encode()) < int(algorithm[2:]):
+        raise ValueError(f"CARILLON_JWT_SECRET must be at least {int(algorithm[2:]) // 8} bytes long for {algorithm}")
+
+
+def require_fit_for_production(settings: Any) -> None:
+    """Raise ValueError for what a laptop may have and production must not."""
+    needed = ("database_url", "redis_url", "broker_url", "secret_key", "flower_password")
+    missing = [f"CARILLON_{name.upper()}" for name in needed if getattr(settings, name) is None]
+    if not settings.names_signer:
+        missing.append("one of CARILLON_JWT_SECRET, CARILLON_JWT_PUBLIC_KEY and CARILLON_JWT_JWKS_URL")
+    if missing:
+        raise ValueError(f"production needs {', '.join(missing)} to be set")
+    if not settings.session_cookie.startswith("__Host-"):
+        raise ValueError("production needs a CARILLON_COOKIE_NAME that begins with __Host-: others are not safe")
+    if settings.log_level == "debug":
+        raise ValueError("production does not run with CARILLON_LOG_LEVEL debug: choose info")
+    for name in ("jwt_secret", "secret_key", "flower_password"):
+        value = getattr(settings, name)
+        if value is not None and is_weak(value.get_secret_value()):
+            raise ValueError(f"production needs a CARILLON_{name.upper()} of its own: this one anybody can guess")
+
+
+def is_weak(secret: str) -> bool:
+    """Tell whether a secret looks like one from an example, or like a pattern."""
+    few = len(set(secret)) < min(_DISTINCT, (len(secret) + 1) // 2)
+    return few or any(word in secret.lower() for word in _TELLTALES)
