@@ -75,7 +75,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.waker.start()
     await app.state.sign_in.start()
     await app.state.hub.start()
-    app.state.watch.start()
+    await app.state.watch.start()
     listening = asyncio.create_task(listen_for_events(app.state.waker.wake))
     tune_gc()
     log().info("api.started")

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from redis.exceptions import RedisError
 
-from api.hub import STREAMS_AT_ONCE, Hub
+from api.hub import START_WAIT_S, STREAMS_AT_ONCE, Hub
 from api.sign_in import SignIn
 from api.sse import Goodbye, Stream
 from shared import db, revocations, sessions
@@ -28,13 +28,16 @@ class Watch:
     def __init__(self, hub: Hub, sign_in: SignIn) -> None:
         self._hub, self._sign_in = hub, sign_in
         self._task: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
+        self._stopping, self._looked = asyncio.Event(), asyncio.Event()
         self.ended = 0
         hub.orders |= {"revoke": self._heard_of_revocation, "logout": self._heard_of_logout}
 
-    def start(self) -> None:
-        """Begin to look every `recheck_seconds`, at once for the first time."""
+    async def start(self) -> None:
+        """Look for the first time, then every `recheck_seconds`. Without a database, go on after a moment."""
         self._task = asyncio.create_task(self._run())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_WAIT_S):
+                await self._looked.wait()
 
     async def stop(self) -> None:
         """End, after the look that is under way: a connection whose making is cancelled stays half open."""
@@ -88,6 +91,7 @@ class Watch:
             except Exception as error:
                 # The database is away: whoever asks is refused by that; streams stay until it is back.
                 log().warning("watch.failed", reason=type(error).__name__)
+            self._looked.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(settings().recheck_seconds):
                     await self._stopping.wait()
