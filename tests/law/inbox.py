@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import count, groupby
+from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
@@ -17,14 +17,14 @@ from shared.cursor import Cursor
 from shared.frames import Replay, dumps
 from tests import directory
 from tests.directory import Row
+from tests.law.events import TENANT, Posted, envelope, mark, numbers
+from tests.law.logins import Account, Logins
 from tests.law.model import Copy, assert_same, cursor_of
 from tests.law.wire import Answer, Call, Caller, Wire
 from tests.listener import Frame, token_for
 from tests.producers import BATCHED, STRUCTURED
 from workers import cancel, chunks, fan_out, retention
 
-TENANT = "law"
-SOURCE = "/law"
 INBOX = "/api/notifications"
 #: Members of every course beside the recipient: with one more, an event to them is too large for one transaction.
 COMPANIONS = ("c1", "c2", "c3", "c4")
@@ -33,29 +33,6 @@ CHUNK_SIZE = len(COMPANIONS)
 THEIRS, OURS = 0, 1
 CAP = 3
 MAX_CHANGES = 8
-
-_numbers = count()
-
-
-@dataclass(slots=True)
-class Posted:
-    """An event, and how far it should be."""
-
-    id: str
-    key: int
-    envelope: dict[str, Any]
-    wide: bool
-    planned: bool = False
-    #: The chunks that ran.
-    run: set[int] = field(default_factory=set)
-    cancelled: bool = False
-    #: A worker has told it, which is once for ever.
-    due: bool = False
-
-    @property
-    def told(self) -> str:
-        """What its notification's message says of it and of no other."""
-        return f"#{self.id}#"
 
 
 @dataclass
@@ -75,9 +52,12 @@ class World:
         directory.add_recipients(self.database, TENANT, COMPANIONS)
 
     def new_inbox(self) -> Inbox:
-        """Return the empty inbox of a new recipient, who takes a course with the companions."""
-        name = f"r{next(_numbers)}"
+        """Return the empty inbox of a new recipient, who takes a course with the companions and is the one admin."""
+        name = f"r{next(numbers)}"
         key = directory.add_recipients(self.database, TENANT, [name])[name]
+        self.database.execute(
+            "INSERT INTO recipient_roles (tenant, role, key) VALUES (%s, 'university_admin', %s)", (TENANT, key)
+        )
         self.database.execute(
             "INSERT INTO topic_members (tenant, topic, key) SELECT %s, %s, key FROM recipients WHERE id = ANY(%s)",
             (TENANT, f"course:{name}", [*COMPANIONS, name]),
@@ -102,6 +82,7 @@ class Inbox:
 
     def __post_init__(self) -> None:
         self._streams = 0
+        self.logins = Logins(self.world.database)
         self.bearer = token_for(self.world.environment, self.name, tenant=TENANT)
 
     def _call(self, method: str, path: str = "", body: Any = None) -> Call:
@@ -228,16 +209,17 @@ class Inbox:
 
     def post(self, kinds: Sequence[str], *, together: bool) -> None:
         """Post an event of each kind (a key of `_DATA`), in one batch or one after the other."""
-        made = [self._envelope(kind) for kind in kinds]
-        for batch in [made] if together else [[envelope] for envelope in made]:
+        told = [mark() for _ in kinds]
+        made = [envelope(kind, self.name, each) for kind, each in zip(kinds, told, strict=True)]
+        for batch in [made] if together else [[each] for each in made]:
             assert self._post(batch) == ["accepted"] * len(batch)
         keys = self.world.database.execute(
-            "SELECT key, id FROM events WHERE id = ANY(%s)", ([envelope["id"] for envelope in made],)
+            "SELECT key, id FROM events WHERE id = ANY(%s)", ([each["id"] for each in made],)
         ).fetchall()
         by_id = {row["id"]: row["key"] for row in keys}
         self.events += [
-            Posted(envelope["id"], by_id[envelope["id"]], envelope, kind == "wide")
-            for envelope, kind in zip(made, kinds, strict=True)
+            Posted(posted["id"], by_id[posted["id"]], [posted], text, kind == "wide")
+            for posted, text, kind in zip(made, told, kinds, strict=True)
         ]
 
     def _post(self, envelopes: list[dict[str, Any]]) -> list[str]:
@@ -246,21 +228,28 @@ class Inbox:
         assert answer.status == 202, answer
         return [told["status"] for told in answer.told["events"]]
 
-    def _envelope(self, kind: str) -> dict[str, Any]:
-        id = f"e{next(_numbers)}"
-        data, type = _DATA[kind](self.name, f"#{id}#")
-        return {
-            "specversion": "1.0",
-            "id": id,
-            "source": SOURCE,
-            "type": type,
-            "tenant": TENANT,
-            "data": data,
-        }
+    def fail(self, account: Account | None, many: int) -> None:
+        """Post so many failed logins of an account; None: of a new one."""
+        if account is None:
+            account = Account(mark())
+            self.logins.accounts.append(account)
+        made = [envelope("failure", self.name, account.name) for _ in range(many)]
+        assert self._post(made) == ["accepted"] * many
+        account.envelopes += made
+
+    def count_failures(self) -> None:
+        """Run the job that counts them, and know of the events that it made."""
+        self.events += self.logins.count()
+
+    def leave(self) -> None:
+        """Let nothing of this inbox reach the next one's owner, who will be the one admin."""
+        self.world.database.execute("DELETE FROM recipient_roles WHERE key = %s", (self.key,))
+        self.logins.leave()
 
     def fan_out(self) -> None:
         """Run the fan-out of whatever is pending, and the planning of what is too large for it."""
         fan_out.fan_out_pending()
+        self.logins.ended()
         for event in self.events:
             if not event.wide and not event.cancelled:
                 event.due = True
@@ -292,8 +281,8 @@ class Inbox:
         event.due = event.due or (number == OURS and not event.cancelled)
 
     def redeliver(self, event: Posted) -> None:
-        """Post the event again and run again every task of it that ran."""
-        assert self._post([event.envelope]) == ["duplicate"]
+        """Post again what it is of and run again every task of it that ran."""
+        assert self._post(event.envelopes) == ["duplicate"] * len(event.envelopes)
         fan_out.run_alone(event.key)
         if event.planned:
             chunks.plan(event.key)
@@ -303,7 +292,7 @@ class Inbox:
 
     def cancel(self, event: Posted) -> None:
         """Ask for the event to be cancelled."""
-        target = f"/api/events/{event.id}?source={quote(SOURCE, safe='')}&tenant={TENANT}"
+        target = f"/api/events/{quote(event.id, safe='')}?source={quote(event.source, safe='')}&tenant={TENANT}"
         answer = self.world.caller.one(Call(self.world.key, "DELETE", target))
         assert answer.status == (200 if event.cancelled else 202), answer
         event.cancelled = True
@@ -334,17 +323,6 @@ class Inbox:
         assert last is not None
         assert retention.purge()
         self.floor = max(self.floor, last["seq"] or 0)
-
-
-#: An event's data and type, for a recipient and what its text is to say.
-_DATA: dict[str, Callable[[str, str], tuple[dict[str, Any], str]]] = {
-    "plain": lambda name, told: (
-        {"student_id": name, "course_id": name, "course_title": told, "grade": "A"},
-        "grade.posted",
-    ),
-    "short": lambda name, told: ({"recipient_id": name, "message": told}, "system.test"),
-    "wide": lambda name, told: ({"course_id": name, "course_title": name, "change": told}, "course.updated"),
-}
 
 
 def _told(replay: Replay) -> dict[str, Any]:

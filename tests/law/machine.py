@@ -31,7 +31,9 @@ WISHES = st.sampled_from(
     ]
 )
 #: Workers' tasks, which also run twice, out of turn, and without anything to do.
-TASKS = st.sampled_from([Inbox.fan_out, Inbox.run_all_chunks, Inbox.run_our_chunks, Inbox.run_their_chunks])
+TASKS = st.sampled_from(
+    [Inbox.fan_out, Inbox.run_all_chunks, Inbox.run_our_chunks, Inbox.run_their_chunks, Inbox.count_failures]
+)
 HOUSEKEEPING = st.sampled_from([Inbox.cap, Inbox.expire, Inbox.withdraw, Inbox.purge])
 #: What a mark is called in a notification's JSON, and what it says when it is set.
 _TIMES = {"read": "readAt", "seen": "seenAt", "archived": "archivedAt"}
@@ -67,11 +69,17 @@ class Law(RuleBasedStateMachine):
         """Let go of the connections."""
         for device in self.devices:
             device.disconnect()
+        self.inbox.leave()
 
     # What happens
 
-    @initialize(kinds=st.lists(KINDS, min_size=1, max_size=6), listening=st.integers(0, 2), whole=st.booleans())
-    def begin(self, kinds: list[str], listening: int, whole: bool) -> None:
+    @initialize(
+        kinds=st.lists(KINDS, min_size=1, max_size=6),
+        failures=st.integers(0, 5),
+        listening=st.integers(0, 2),
+        whole=st.booleans(),
+    )
+    def begin(self, kinds: list[str], failures: int, listening: int, whole: bool) -> None:
         """The inbox has something already, and so many devices have listened from the first on.
 
         Not `whole`: large events have reached this inbox, and the others not yet.
@@ -83,12 +91,35 @@ class Law(RuleBasedStateMachine):
         self.inbox.run_our_chunks()
         if whole:
             self.inbox.run_their_chunks()
+        if failures:
+            self._fail(None, failures, work=3)
 
     @rule(kinds=st.lists(KINDS, min_size=1, max_size=4), together=st.booleans(), fan_out=st.booleans())
     def post(self, kinds: list[str], together: bool, fan_out: bool) -> None:
         self.inbox.post(kinds, together=together)
         if fan_out:
             self.inbox.fan_out()
+
+    @rule(which=st.none() | WHICH, many=st.integers(1, 4), work=st.integers(0, 3))
+    def fail_to_log_in(self, which: int | None, many: int, work: int) -> None:
+        """Several events make one, and with the third of them one notification; its workers come so far."""
+        self._fail(which, many, work)
+
+    def _fail(self, which: int | None, many: int, work: int) -> None:
+        accounts = self.inbox.logins.accounts
+        self.inbox.fail(None if which is None or not accounts else self._chosen(accounts, which), many)
+        for task in (Inbox.fan_out, Inbox.count_failures, Inbox.fan_out)[:work]:
+            task(self.inbox)
+
+    @rule(which=WHICH, many=st.integers(1, 2), twice=st.booleans())
+    @precondition(lambda self: self.inbox.logins.ringing())
+    def fail_again(self, which: int, many: int, twice: bool) -> None:
+        """More of them change what the notification says, if it is there."""
+        self.inbox.fail(self._chosen(self.inbox.logins.ringing(), which), many)
+        self.inbox.fan_out()
+        self.inbox.count_failures()
+        if twice:
+            self.inbox.count_failures()
 
     @rule(which=WHICH)
     @precondition(lambda self: self.inbox.events)
@@ -269,6 +300,9 @@ class Law(RuleBasedStateMachine):
             told = _TOLD.search(row["message"])
             assert told is not None
             assert self.told.setdefault(told[0], id) == id, "an event was told twice"
+        for account in self.inbox.logins.accounts:
+            shown = self.fresh.rows.get(self.told.get(account.name, ""))
+            assert shown is None or shown["metadata"]["failures"] == account.told, "counted twice, or never"
         assert set(self.told) == {event.told for event in self.inbox.events if event.due}
 
     def _every_way(self, fresh: Copy) -> None:

@@ -18,7 +18,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from shared.catalog import Catalog, catalog
 from tests import directory
 from tests.law.device import REPAIRED
-from tests.law.inbox import CAP, CHUNK_SIZE, MAX_CHANGES, TENANT, World
+from tests.law.events import TENANT
+from tests.law.inbox import CAP, CHUNK_SIZE, MAX_CHANGES, World
 from tests.law.machine import Law
 from tests.law.wire import Caller
 from tests.producers import make_key
@@ -32,7 +33,7 @@ REPAIRS_SHARE = 0.001
 ENOUGH = 500
 TOLD = {
     *("connected", "snapshot", "synced", "reset", "changed", "created", "read", "unread", "seen", "archived"),
-    *("unarchived", "read_all", "seen_all", "deleted_read", "user", "expired", "capped", "withdrawn"),
+    *("unarchived", "read_all", "seen_all", "deleted_read", "user", "expired", "capped", "withdrawn", "updated"),
 }
 #: An example takes a fifth of a second on a quiet machine. One that fails is made small, which takes some hundred more.
 TIMEOUT_S = 300 + EXAMPLES * 2
