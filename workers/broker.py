@@ -14,6 +14,17 @@ RECONNECT_S = 2.0
 
 #: Set by `workers.standby` while the broker does not take anything from this process.
 away = threading.Event()
+_thread = threading.local()
+
+
+def stand_in() -> None:
+    """Have this thread run by itself, while the broker is away, what it would have sent."""
+    _thread.stands_in = True
+
+
+def stands_in() -> bool:
+    """Tell whether this thread does."""
+    return getattr(_thread, "stands_in", False)
 
 
 class Connection(KombuConnection):

@@ -1,7 +1,7 @@
-"""While the broker is away nothing is woken: each process of the pool then fans out what is pending by itself.
+"""While the broker is away nobody is woken: a thread of each process of the pool then does itself what is to be done.
 
-So an outage of the broker delays by seconds, and leaves no backlog to work off after it. Large audiences wait for its
-return.
+So an outage of the broker delays by seconds, and leaves no backlog to work off after it. What is to be done PostgreSQL
+says, as ever: the sweeper finds it, and what it would queue is run instead. Lanes are not kept apart meanwhile.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from shared import db, fan_out
 from shared.errors import StartError
 from shared.logs import log
 from shared.settings import settings
 from workers import broker
-from workers.fan_out import LOOP_S, run_alone, run_batch, suspect_predecessors
+from workers.fan_out import run_batch, suspect_predecessors
 from workers.patience import patience
+from workers.sweep import sweep
 
-#: Between two looks at the broker, and how long it may take to answer one. It also is the rhythm of the fan-out then.
+#: Between two looks at the broker, how long it may take to answer, and how long pending events are fanned out before
+#: the next look: the rhythm of everything meanwhile.
 LOOK_S = 1.0
-#: Events that failed before and are tried again in one look: each may take a while, and others wait.
-SUSPECTS = 20
 #: What is written to see whether the broker takes anything: one that is full answers, and refuses.
 KEY = "carillon:standby"
 KEY_MS = 5_000
@@ -39,6 +38,7 @@ def _start(**_: Any) -> None:
 
 
 def _stand_by() -> None:
+    broker.stand_in()
     client = _client()
     while True:
         began = time.monotonic()
@@ -55,7 +55,7 @@ def _client() -> Redis:
 
 
 def look(client: Redis) -> None:
-    """See whether the broker is there; while it is not, fan out what is pending, for `LOOP_S` at most."""
+    """See whether the broker is there; while it is not, fan out what is pending and sweep, once."""
     if _takes_messages(client):
         if broker.away.is_set():
             log().info("broker.back")
@@ -65,18 +65,11 @@ def look(client: Redis) -> None:
         log().warning("broker.away")
         broker.away.set()
     with patience("standby"):
-        _work(time.monotonic() + LOOP_S)
-
-
-def _work(deadline: float) -> None:
-    suspect_predecessors()
-    with db.transaction() as connection:
-        given = {"most": settings().max_attempts, "limit": SUSPECTS}
-        suspects = list(connection.scalars(fan_out.due_suspects(), given))
-    for key in suspects:
-        run_alone(key)
-    while run_batch(deadline) and time.monotonic() < deadline:
-        pass
+        suspect_predecessors()
+        deadline = time.monotonic() + LOOK_S
+        while run_batch(deadline) and time.monotonic() < deadline:
+            pass
+        sweep()
 
 
 def _takes_messages(client: Redis) -> bool:

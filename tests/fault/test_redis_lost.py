@@ -68,17 +68,23 @@ def test_events_accepted_while_redis_is_away_arrive_without_it_and_its_return_is
 
     Celery gives up after 100 tries by default, and what nobody is woken for waited for the broker's return.
     """
+    settings_env["CARILLON_CHUNK_SIZE"] = "10"
     worker = new_worker()
     private_redis.kill()
+    call = {"title": "Maintenance", "message": "Tonight", "audience": {"everyone": True}}
     with directory.connect(settings_env["CARILLON_DATABASE_URL"]) as db:
         post(db, EVENTS)
         assert_everything_arrived_once(db)
+        # Two chunks of ten people each.
+        meanwhile = directory.add_event(db, "system.announcement", call)
+        eventually(lambda: directory.event(db, meanwhile)["state"] == "done", within=30)
         eventually(lambda: "Connection to broker lost" in worker.output, within=30)
         private_redis.start()
         eventually(lambda: "broker.back" in worker.output, within=30)
-        call = {"title": "Maintenance", "message": "Tonight", "audience": {"everyone": True}}
-        event = directory.add_event(db, "system.announcement", call)
-        eventually(lambda: directory.event(db, event)["state"] == "done", within=30)
+        later = directory.add_event(db, "system.announcement", call)
+        eventually(lambda: directory.event(db, later)["state"] == "done", within=30)
+        assert count(db, "notifications") == EVENTS + 2 * PEOPLE
+        directory.assert_numbered_without_gaps(db)
     assert worker.process is not None
     assert beat.process is not None
     assert (worker.process.poll(), beat.process.poll()) == (None, None)

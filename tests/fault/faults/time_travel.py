@@ -17,6 +17,7 @@ from tests.servers import base_environment
 LOST_S = (2.0, 4.0)
 #: Half of the clients stay away until their inboxes have more changes than they had seen before.
 AWAY_S = 60.0
+CLOCKS = Shape(clocks=True, worker_app="tests.fault.clocked:app")
 STEPS_S = (-3000, -90, 90, 3000)
 RENEW_S = 30.0
 
@@ -78,5 +79,5 @@ def clock_set(trial: Trial) -> None:
 
 FAULTS = [
     Fault(name="backup restored, epoch renewed, clients back after seq passed their old one", inject=backup_restored),
-    Fault(name="clock of one process set by 90 s or 50 min, either way", inject=clock_set, shape=Shape(clocks=True)),
+    Fault(name="clock of one process set by 90 s or 50 min, either way", inject=clock_set, shape=CLOCKS),
 ]
