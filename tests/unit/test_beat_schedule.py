@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from celery import Celery
+
 import beat_schedule
 from shared.wake import CHUNK_QUEUE, FAN_OUT_QUEUE, MAINTENANCE_QUEUE
+from workers.beat import SteadyEntry
 
 
 def test_every_job_has_an_entry_of_its_own_and_a_reason() -> None:
@@ -18,3 +24,11 @@ def test_a_run_that_no_worker_took_expires_before_many_of_it_wait() -> None:
     for job in beat_schedule.JOBS:
         entry = beat_schedule.SCHEDULE[" ".join((job.task, *job.args))]
         assert job.every_s <= entry["options"]["expires"] <= max(5.0, job.every_s)
+
+
+def test_a_clock_that_is_set_back_an_hour_delays_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Celery("clock")
+    entry = SteadyEntry(name="sweep", task="sweep", schedule=1.0, app=clock)
+    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) - timedelta(hours=1))
+    assert 0.0 <= entry.is_due().next <= 1.0
+    assert next(entry).is_due().next <= 1.0

@@ -14,6 +14,8 @@ from tests.fault.trial import Fault, Trial
 APIS = ("api-1", "api-2")
 #: How long a process stands still: shorter and longer than PostgreSQL's patience with a transaction (5 s).
 STOPPED_S = (2.0, 8.0)
+#: How long one does that has no transactions, or whose children have them: shorter and longer than two heartbeats.
+STILL_S = (1.0, 6.0)
 #: Tries to stop a worker just while it has a transaction open, and how long one must be open to count.
 TRIES = 200
 _IN_TRANSACTION = """
@@ -109,7 +111,7 @@ def beat_stopped(trial: Trial) -> None:
 def _stopped(trial: Trial, pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
     try:
-        trial.hold(*STOPPED_S)
+        trial.hold(*STILL_S)
     finally:
         os.kill(pid, signal.SIGCONT)
 
@@ -135,16 +137,16 @@ def rolling_restart(trial: Trial) -> None:
 FAULTS = [
     Fault(name="worker killed", inject=main_signalled(signal.SIGKILL)),
     Fault(name="worker told to stop", inject=main_signalled(signal.SIGTERM)),
-    Fault(name="worker stopped for 2 to 8 s", inject=main_stopped),
+    Fault(name="worker stopped for 1 to 6 s", inject=main_stopped),
     Fault(name="worker's child killed", inject=child_signalled(signal.SIGKILL)),
     Fault(name="worker's child told to stop", inject=child_signalled(signal.SIGTERM)),
     Fault(name="worker's child stopped in a transaction for 2 to 8 s", inject=child_stopped),
     Fault(name="API process killed", inject=api_signalled(signal.SIGKILL)),
     Fault(name="API process told to stop", inject=api_signalled(signal.SIGTERM)),
-    Fault(name="API process stopped for 2 to 8 s", inject=api_stopped),
+    Fault(name="API process stopped for 1 to 6 s", inject=api_stopped),
     Fault(name="every API process restarted in turn", inject=rolling_restart),
     Fault(name="beat killed", inject=beat_signalled(signal.SIGKILL)),
     Fault(name="beat told to stop", inject=beat_signalled(signal.SIGTERM)),
-    Fault(name="beat stopped for 2 to 8 s", inject=beat_stopped),
+    Fault(name="beat stopped for 1 to 6 s", inject=beat_stopped),
     Fault(name="two beats, a worker killed", inject=two_beats),
 ]

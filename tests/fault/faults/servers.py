@@ -51,7 +51,7 @@ def redis_full(trial: Trial) -> None:
     """Let Redis refuse every write for want of memory; what is published still gets through."""
     with redis.Redis.from_url(trial.cluster.redis.url()) as client:
         client.config_set("maxmemory", "1mb")
-        trial.hold(3.0, 8.0)
+        trial.hold(2.0, 5.0)
         client.config_set("maxmemory", "0")
 
 

@@ -73,7 +73,7 @@ def clock_set(trial: Trial) -> None:
     trial.notes[f"{name} {step:+d} s"] += 1
     file = trial.cluster.clocks / name
     file.write_text(f"{step:+d}\n")
-    trial.hold(6.0, 9.0)
+    trial.hold(3.0, 6.0)
     file.write_text("+0\n")
 
 
