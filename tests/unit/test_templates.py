@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from shared.action_url import InvalidActionUrl
 from shared.catalog import Audience, EventType, catalog
-from shared.templates import MAX_OUTPUT_BYTES, Rendered, TemplateFailed, amount, day, is_personal, render, segment
+from shared.templates import (
+    MAX_OUTPUT_BYTES,
+    Rendered,
+    TemplateFailed,
+    amount,
+    day,
+    is_personal,
+    minute,
+    render,
+    segment,
+)
 
 
 def certificate() -> EventType:
@@ -147,6 +157,11 @@ def test_a_segment_is_percent_encoded(value: object, expected: str) -> None:
 )
 def test_an_amount_has_no_exponent_and_whole_cents(value: float | str, expected: str) -> None:
     assert amount(value) == expected
+
+
+def test_a_minute_is_told_in_utc() -> None:
+    assert minute("2026-03-01T23:30:59-05:00") == "2026-03-02 04:30 UTC"
+    assert minute("2026-03-01") == "2026-03-01 00:00 UTC"
 
 
 def test_a_day_is_what_the_producer_wrote() -> None:
