@@ -21,8 +21,10 @@ from shared.settings import settings
 
 #: A fan-out waits no longer than this for Redis; redis-py's own 5 s and 10 retries would hold up a whole lane.
 TIMEOUT_S = 1.0
-#: After a failure nothing is tried for this long: a stopped Redis would cost every batch the timeout.
+#: After a failure nothing is tried for this long, after each further one twice as long, up to what the reconciler takes
+#: anyway: a stopped Redis would cost every batch the timeout.
 PAUSE_S = 1.0
+MAX_PAUSE_S = 5.0
 #: Commands of one round trip: bounds the buffers on both sides.
 PIPELINE = 500
 
@@ -32,10 +34,11 @@ Message = tuple[str, bytes]
 
 @dataclass(slots=True)
 class _Link:
-    """A client, and until when nothing is published after Redis failed it."""
+    """A client, until when nothing is published after Redis failed it, and for how long the next time."""
 
     client: Redis
     paused_until: float = 0.0
+    pause_s: float = PAUSE_S
 
 
 @lru_cache(maxsize=4)
@@ -72,8 +75,10 @@ def publish(messages: Sequence[Message]) -> int:
     try:
         for start in range(0, len(messages), PIPELINE):
             taken += _publish_some(messages[start : start + PIPELINE])
+        link.pause_s = PAUSE_S
     except (RedisError, OSError) as error:
-        link.paused_until = time.monotonic() + PAUSE_S
+        link.paused_until = time.monotonic() + link.pause_s
+        link.pause_s = min(2 * link.pause_s, MAX_PAUSE_S)
         log().warning("publish.dropped", messages=len(messages) - taken, reason=type(error).__name__)
     return taken
 
