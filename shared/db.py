@@ -36,8 +36,9 @@ POOL_TIMEOUT_S = 2
 #: Serialises concurrent migrations ("carillon" on a telephone's keys).
 MIGRATION_LOCK = 22745566
 #: SQLSTATE classes and codes that tell of the moment, not of the statement: connection, resources, intervention by an
-#: operator, serialisation and deadlock, lock not available, read-only (a failing-over server).
-TRANSIENT = ("08", "53", "57", "40001", "40P01", "55P03", "25006", "58")
+#: operator, serialisation and deadlock, lock not available, read-only (a failing-over server), and a transaction that
+#: stood still for too long (its process was stopped).
+TRANSIENT = ("08", "53", "57", "40001", "40P01", "55P03", "25006", "25P03", "58")
 
 
 #: What a query of a table that no migration made yet raises.

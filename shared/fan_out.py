@@ -138,15 +138,22 @@ def due_suspects() -> TextClause:
 
 
 @cache
-def lock_inboxes() -> TextClause:
-    """Lock inboxes in key order and select their counters and the epoch. Parameters: keys.
+def lock_inboxes(*, around: bool = False) -> TextClause:
+    """Lock inboxes in key order and select their counters and the epoch; `around`: but those that somebody holds.
 
     One whose recipient was deleted meanwhile is left out: PostgreSQL checks the condition again once it has the lock.
+    Parameters: keys.
     """
-    return text("""
+    return text(f"""
         SELECT d.epoch, i.key, i.tenant, i.recipient, i.seq, i.created, i.unread, i.unseen
         FROM inboxes i CROSS JOIN deployment d WHERE i.key = ANY(CAST(:keys AS bigint[])) AND NOT i.deserted
-        ORDER BY i.key FOR NO KEY UPDATE OF i""")
+        ORDER BY i.key FOR NO KEY UPDATE OF i {"SKIP LOCKED" if around else ""}""")
+
+
+@cache
+def read_deserted() -> TextClause:
+    """Select those of these inboxes whose recipient was deleted. Parameters: keys."""
+    return text("SELECT i.key FROM inboxes i WHERE i.key = ANY(CAST(:keys AS bigint[])) AND i.deserted")
 
 
 @cache

@@ -79,6 +79,7 @@ def configuration() -> dict[str, Any]:
         "result_accept_content": ["json"],
         "task_serializer": "json",
         "result_serializer": "json",
+        # Messages carry times (when one expires): they mean the same on every host.
         "enable_utc": True,
         "timezone": "UTC",
         # Acknowledged when done; a killed process's message goes back, marked as redelivered.
@@ -114,6 +115,7 @@ def configuration() -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # After SIGTERM, running tasks get this long before they are put back.
         "worker_soft_shutdown_timeout": SOFT_SHUTDOWN_S,
+        # Lanes of their own: a person's one event does not wait behind an announcement's chunks.
         "task_routes": ROUTES,
         "task_default_queue": MAINTENANCE_QUEUE,
         # Events for Flower cost a third of the tasks a core can run: off unless the worker is started with -E.

@@ -38,15 +38,17 @@ class Delivery:
     large: list[int] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
     released: int = 0
+    #: Events left pending because somebody holds an inbox of theirs.
+    held: list[int] = field(default_factory=list)
 
 
-def deliver(connection: Connection, rows: Rows, careful: bool) -> Delivery:
+def deliver(connection: Connection, rows: Rows, careful: bool, *, around: bool = False) -> Delivery:
     """Fan out claimed events: each becomes `done`, `failed` with its reason, or `fanning_out` where it is large.
 
     `careful`: leave out what exists already (an event that was worked on before). At most a chunk's worth of inboxes is
-    locked; events beyond that are released.
+    locked; events beyond that are released. `around`: wait for nobody; events with an inbox that is held are `held`.
     """
-    batch = _Batch(connection, careful)
+    batch = _Batch(connection, careful, around)
     try:
         prepared = batch.prepare(rows)
         batch.write(batch.reach(prepared))
@@ -56,10 +58,11 @@ def deliver(connection: Connection, rows: Rows, careful: bool) -> Delivery:
 
 
 class _Batch:
-    def __init__(self, connection: Connection, careful: bool) -> None:
+    def __init__(self, connection: Connection, careful: bool, around: bool) -> None:
         self.delivery = Delivery()
         self._connection = connection
         self._careful = careful
+        self._around = around
         self._bound = settings().chunk_size
         self._rows: dict[str, list[Any]] = defaultdict(list)
         self._ends: dict[str, list[Any]] = defaultdict(list)
@@ -125,6 +128,8 @@ class _Batch:
         """Number and write everything, end every event, and stage those that are counted."""
         ready = self._render(reached)
         inboxes = self._lock(ready)
+        if self._around:
+            ready = self._leave_held(ready, inboxes)
         existing = self._existing(ready) if self._careful else frozenset()
         for event, texts in ready:
             there = [(inboxes[key], text) for key, text in texts.items() if key in inboxes]
@@ -167,8 +172,17 @@ class _Batch:
         keys = sorted({key for _, texts in ready for key in texts})
         if not keys:
             return {}
-        rows = self._connection.execute(fan_out.lock_inboxes(), {"keys": keys}).mappings()
+        rows = self._connection.execute(fan_out.lock_inboxes(around=self._around), {"keys": keys}).mappings()
         return {row["key"]: _Inbox(row) for row in rows}
+
+    def _leave_held(
+        self, ready: list[tuple[Prepared, dict[int, Text]]], inboxes: dict[int, _Inbox]
+    ) -> list[tuple[Prepared, dict[int, Text]]]:
+        """Return the events none of whose inboxes somebody else holds."""
+        missing = {key for _, texts in ready for key in texts} - inboxes.keys()
+        held = missing - set(self._connection.scalars(fan_out.read_deserted(), {"keys": sorted(missing)}))
+        self.delivery.held.extend(event.key for event, texts in ready if not held.isdisjoint(texts))
+        return [(event, texts) for event, texts in ready if held.isdisjoint(texts)]
 
     def _existing(self, ready: list[tuple[Prepared, dict[int, Text]]]) -> frozenset[str]:
         ids = [str(notification_id(event.prefix, event.key, key)) for event, texts in ready for key in texts]

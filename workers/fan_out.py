@@ -19,7 +19,7 @@ from shared.wake import FAN_OUT_TASK, WAKE_FLAG
 from workers import at_work
 from workers.app import FAN_OUT_ONE_TASK, PLAN_TASK, app, send, wake
 from workers.deliver import Delivery, deliver
-from workers.patience import is_away, is_blameless, patience, sqlstate_of
+from workers.patience import is_away, is_blameless, is_busy, patience, sqlstate_of
 from workers.publish import publish, redis_client
 
 #: A task that still finds work after this hands over to a new wake-up, so that stops and time limits stay short.
@@ -70,7 +70,8 @@ def _clear_flag() -> None:
 def run_batch(deadline: float) -> bool:
     """Claim and fan out one batch in one transaction; returns whether there may be more to claim.
 
-    A batch that fails is split at once: each of its events is tried alone.
+    A batch that fails is split at once: each of its events is tried alone. One that waited for too long for somebody's
+    inboxes goes around those.
     """
     claimed: list[int] = []
     limit = settings().claim_batch
@@ -85,10 +86,25 @@ def run_batch(deadline: float) -> bool:
         if not claimed or is_away(error):
             raise
         _log_failure("fan_out.batch_failed", error, events=len(claimed))
-        _split(claimed, deadline)
+        if is_busy(error):
+            _go_around(claimed)
+        else:
+            _split(claimed, deadline)
         return True
     after_commit(delivery)
     return len(claimed) == limit or delivery.released > 0
+
+
+def _go_around(keys: list[int]) -> None:
+    """Fan out those of these events whose inboxes nobody holds; the others become suspects, which the sweeper tries.
+
+    One by one each of those would wait for `LOCK_TIMEOUT_MS`, and the lane with it.
+    """
+    with db.transaction() as connection:
+        rows = connection.execute(fan_out.claim_these(), {"keys": keys}).mappings().all()
+        delivery = deliver(connection, rows, careful=False, around=True) if rows else Delivery()
+        connection.execute(fan_out.suspect_these(), {"keys": delivery.held})
+    after_commit(delivery)
 
 
 def _split(keys: list[int], deadline: float) -> None:

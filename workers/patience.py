@@ -26,6 +26,11 @@ def is_away(error: BaseException) -> bool:
     return db.is_transient(error) and sqlstate_of(error) not in _BUSY
 
 
+def is_busy(error: BaseException) -> bool:
+    """Tell whether somebody else's lock was in the way, for longer than it is waited for."""
+    return sqlstate_of(error) in _BUSY and sqlstate_of(error) != _QUERY_CANCELED
+
+
 def is_blameless(error: BaseException) -> bool:
     """Tell whether the failure says nothing about the event that was worked on."""
     return db.is_transient(error) and sqlstate_of(error) != _QUERY_CANCELED

@@ -26,6 +26,8 @@ from workers.sweep import sweep
 
 #: Between two looks at the broker, and how long it may take to answer one.
 LOOK_S = 1.0
+#: Looks that must fail in a row: on a busy machine one answer may take longer.
+LOOKS = 2
 #: How long pending events are fanned out before the next look: a stopped broker takes `LOOK_S` to be seen, each time.
 WORK_S = 5.0
 #: What is written to see whether the broker takes anything: one that is full answers, and refuses.
@@ -56,7 +58,8 @@ def _client() -> Redis:
 
 def look(client: Redis) -> None:
     """See whether the broker is there; while it is not, fan out what is pending and sweep, once."""
-    if _takes_messages(client):
+    tries = 1 if broker.away.is_set() else LOOKS
+    if any(_takes_messages(client) for _ in range(tries)):
         if broker.away.is_set():
             log().info("broker.back")
             broker.away.clear()

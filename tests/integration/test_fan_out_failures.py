@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from shared import db as shared_db
 from shared.catalog import targets as catalog_targets
+from shared.db import LOCK_TIMEOUT_MS
 from shared.overview import retry_failed
 from tests import directory
 from tests.directory import Row
@@ -207,19 +208,41 @@ def test_a_second_net_conflict_in_a_batch_harms_only_its_own_event(db: psycopg.C
 
 
 def test_an_inbox_that_somebody_holds_costs_no_attempt_and_delays_nobody_else(db: psycopg.Connection[Row]) -> None:
-    """Pins that a lock's timeout is not the event's fault: it waits as a suspect, and its attempt is taken back."""
+    """Pins that a lock's timeout is not the event's fault: it waits as a suspect, without an attempt."""
     keys = directory.add_recipients(db, "acme", ["bob"])
     held = directory.add_event(db, "certificate.issued", ISSUED)
     free = directory.add_event(db, "certificate.issued", {**ISSUED, "student_id": "bob"})
     with directory.connect(db.info.dsn + f" password={db.info.password}") as other, other.transaction():
         other.execute("SELECT 1 FROM inboxes WHERE recipient = 'ada' FOR UPDATE")
         fan_out_pending()
-        assert states(db) == [("accepted", 0), ("done", 1)]
+        assert states(db) == [("accepted", 0), ("done", 0)]
     assert len(directory.notifications(db, keys["bob"])) == 1
     make_due(db)
     run_alone(held)
     assert directory.event(db, held)["state"] == "done"
     assert directory.event(db, free)["state"] == "done"
+
+
+def test_inboxes_that_somebody_holds_delay_the_others_by_one_lock_timeout_however_many_they_are(
+    db: psycopg.Connection[Row],
+) -> None:
+    """Pins that a batch goes around them: one by one each event for them waited for 2 s, and the lane with it."""
+    people = directory.add_recipients(db, "acme", [f"h{number}" for number in range(10)])
+    free = directory.add_recipients(db, "acme", [f"f{number}" for number in range(10)])
+    for name in (*people, *free):
+        directory.add_event(db, "certificate.issued", {**ISSUED, "student_id": name})
+    with directory.connect(db.info.dsn + f" password={db.info.password}") as other, other.transaction():
+        other.execute("SELECT 1 FROM inboxes WHERE key = ANY(%s) FOR UPDATE", [list(people.values())])
+        began = time.monotonic()
+        fan_out_pending()
+        took = time.monotonic() - began
+    assert states(db) == [("accepted", 0)] * 10 + [("done", 0)] * 10
+    assert took < 2 * LOCK_TIMEOUT_MS / 1000
+    for event in range(1, 11):
+        make_due(db)
+        run_alone(event)
+    assert states(db) == [("done", 1)] * 10 + [("done", 0)] * 10
+    directory.assert_numbered_without_gaps(db)
 
 
 def test_a_database_that_is_away_burns_no_attempt(db: psycopg.Connection[Row]) -> None:

@@ -1,4 +1,4 @@
-"""Clients that misbehave: that do not read, or come back all the time."""
+"""Clients that misbehave, that do not read or come back all the time; and the way to them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ SILENT = 4
 FLOOD = 400
 RECEIVE_BUFFER = 4096
 READ_BYTES = 65536
+#: Shorter and longer than two heartbeats.
+BROKEN_S = (1.0, 6.0)
 COMEBACKS = 50
 COMEBACKS_S = 3.0
 CONNECTED_S = 5.0
@@ -99,7 +101,18 @@ async def _come_back(trial: Trial, recipient: int) -> dict[str, int]:
     return told
 
 
+def way_broken(trial: Trial) -> None:
+    """Cut the way to one API process, let bytes vanish on it, or tell the server that every client is done sending."""
+    proxy, loop = trial.random.choice(trial.cluster.api_proxies), trial.cluster.loop
+    kind = trial.random.choice(("cut", "silent", "half-closed"))
+    trial.notes[kind] += 1
+    loop.run({"cut": proxy.cut, "silent": proxy.swallow, "half-closed": proxy.half_close}[kind]())
+    trial.hold(*BROKEN_S)
+    loop.run(proxy.heal())
+
+
 FAULTS = [
+    Fault(name="way between clients and an API process cut, silent or half-closed", inject=way_broken),
     Fault(name="clients that stop reading", inject=stops_reading, finish=silent_were_closed),
     Fault(name="client that comes back 50 times a second", inject=comes_back_all_the_time),
 ]
