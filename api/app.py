@@ -143,6 +143,7 @@ def create_app() -> FastAPI:
     tell_in_one_sentence()
     configure_logs("api")
     _require_servers()
+    db.require_bound_login("api")
     catalog()
     documented: dict[str, Any] = {} if settings().development else {"docs_url": None, "openapi_url": None}
     app = FastAPI(

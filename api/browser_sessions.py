@@ -32,7 +32,7 @@ class BrowserSessions:
         """Return whom the session speaks for, or raise `Unauthenticated`; `Unavailable` without a database."""
         who = None if self._ended.get(name) else self._found.get(name)
         if who is None:
-            async with db.async_transaction() as connection:
+            async with db.async_transaction(credentials=[name]) as connection:
                 found = await arun(connection, sessions.find(name))
             if found is None or self._ended.get(name):
                 raise _unknown()
@@ -49,7 +49,7 @@ class BrowserSessions:
 
         Raises `Unavailable` without a database.
         """
-        async with db.async_transaction() as connection:
+        async with db.async_transaction(who.tenant) as connection:
             return await arun(connection, sessions.create(who.tenant, who.recipient, who.roles, who.expires_at))
 
 

@@ -51,12 +51,18 @@ async def store_rows(request: Request, key: ProducerKey, change: Change) -> Tall
     tally = Tally()
     async for rows in batches(pieces(request), _splitter(request), ROWS_AT_ONCE):
         usable = [row for row in rows if row.fault is None]
-        async with db.async_transaction() as connection:
+        async with db.async_transaction(*_tenants(usable, key)) as connection:
             report = await arun(connection, change([row.value for row in usable], key.may_use))
         tally.add(rows, usable, report)
     counts = {"created": tally.created, "updated": tally.updated, "rejected": tally.rejected}
     log().info("directory.imported", prefix=key.prefix, path=request.url.path, **counts)
     return tally
+
+
+def _tenants(rows: Sequence[Row], key: ProducerKey) -> list[str]:
+    """Return the tenants that rows name and the key may use; a row without one is refused when it is judged."""
+    named = {row.value.get("tenant") for row in rows if isinstance(row.value, dict)}
+    return sorted(name for name in named if isinstance(name, str) and name.isprintable() and key.may_use(name))
 
 
 def _splitter(request: Request) -> Splitter:

@@ -31,7 +31,7 @@ class Verifier:
         name = keys.digest(printed)
         known = self._recent.get(name)
         if known is None:
-            async with db.async_transaction() as connection:
+            async with db.async_transaction(credentials=[keys.prefix_of(printed)]) as connection:
                 known = await arun(connection, keys.verify(printed))
             self._recent.set(name, known)
         return known

@@ -53,7 +53,7 @@ _PEOPLE = text("""
 async def _people(tenant: str | None = None, id: str | None = None) -> list[dict[str, Any]]:
     """Return the demo people of the directory (or the one asked for): those of `shared.demo` first, in their order."""
     values = {"tenant": tenant, "id": id, "most": MOST_PEOPLE}
-    async with db.async_transaction() as connection:
+    async with db.async_transaction(*([tenant] if tenant else demo.tenants())) as connection:
         rows = (await connection.execute(_PEOPLE, values)).mappings().all()
     found = [_person(row["tenant"], row["id"], row["attributes"], row["roles"]) for row in rows]
     return sorted(found, key=lambda one: demo.place_of(one["tenant"], one["id"]))
@@ -69,7 +69,7 @@ async def people() -> Response:
     """Whom one may be on the page. At the first visit the people of the five domains are registered."""
     there = await _people()
     if not {(person.tenant, person.id) for person in demo.PEOPLE} <= {(one["tenant"], one["id"]) for one in there}:
-        async with db.async_transaction() as connection:
+        async with db.async_transaction(*demo.tenants()) as connection:
             await statements.arun(connection, demo.seed())
         there = await _people()
     return _answer({"people": there})

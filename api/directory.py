@@ -36,7 +36,7 @@ async def put_tenant(request: Request, key: DirectoryKey, tenant: str) -> Respon
     (tenant,) = names_of(request, 1)
     if key.tenants is not None:
         raise Forbidden("Only a key for every tenant may make tenants.")
-    async with db.async_transaction() as connection:
+    async with db.async_transaction(tenant) as connection:
         made = await arun(connection, directory.make_tenant(tenant))
     if made:
         log().info("tenant.created", prefix=key.prefix, tenant=tenant)

@@ -175,7 +175,7 @@ async def store(posting: events.Posting, *, registers: bool) -> Response:
 
     Raises as `events.accept`, and `Unavailable`.
     """
-    async with db.async_transaction(posting.events[0].tenant) as connection:
+    async with db.async_transaction(*posting.tenants) as connection:
         statuses = await arun(connection, events.accept(posting, registers))
     return answer({"events": events.told(posting.events, statuses)}, 202)
 

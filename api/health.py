@@ -10,9 +10,11 @@ from fastapi.responses import JSONResponse
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from shared import db
 from shared.errors import Unavailable
+from shared.roles import APP, FAULTS, login_fault
 from shared.settings import settings
 
 router = APIRouter(tags=["operators"])
@@ -20,6 +22,7 @@ router = APIRouter(tags=["operators"])
 #: A lane whose heartbeat task (every 5 s) was not seen for this long has no worker.
 WORKER_SILENCE_S = 20
 PING_TIMEOUT_S = 1.0
+_LOGIN_FAULTS = text(FAULTS.format(role=APP))
 LANES = ("urgent", "fan_out", "maintenance")
 
 
@@ -33,6 +36,8 @@ async def _database_fault() -> tuple[str | None, bool]:
     """Return what is wrong with the database (None: nothing), and whether every lane's worker was heard lately."""
     try:
         async with db.async_transaction() as connection:
+            if not settings().development and login_fault(await connection.execute(_LOGIN_FAULTS)):
+                return "database role", False
             revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
             beating = await connection.scalar(
                 text(
@@ -43,7 +48,9 @@ async def _database_fault() -> tuple[str | None, bool]:
             )
     except Unavailable:
         return "database", False
-    except db.MissingTable:
+    except DBAPIError as error:
+        if not db.is_unmigrated(error):
+            raise
         return "migrations", False
     return (None if revision == db.head_revision() else "migrations"), beating == len(LANES)
 

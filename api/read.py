@@ -7,7 +7,7 @@ holes, costs few. Nothing here holds a database connection for longer than one q
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -82,10 +82,10 @@ class Told(NamedTuple):
     replay: Replay
 
 
-async def _rows(statement: Any, parameters: dict[str, Any]) -> Sequence[Any]:
-    """Return a query's rows; raises `Unavailable` when the database is away, busy or stopped."""
+async def _rows(statement: Any, parameters: dict[str, Any], tenants: Iterable[str]) -> Sequence[Any]:
+    """Return a query's rows, of these tenants; raises `Unavailable` when the database is away, busy or stopped."""
     try:
-        async with asyncio.timeout(READ_TIMEOUT_S), db.async_transaction() as connection:
+        async with asyncio.timeout(READ_TIMEOUT_S), db.async_transaction(*sorted(set(tenants))) as connection:
             return (await connection.execute(statement, parameters)).mappings().all()
     except TimeoutError:
         raise Unavailable("The database does not answer; try again.", retry_after=1) from None
@@ -94,7 +94,8 @@ async def _rows(statement: Any, parameters: dict[str, Any]) -> Sequence[Any]:
 async def fetch_heads(inboxes: Sequence[tuple[str, str]]) -> list[Head]:
     """Return the heads of inboxes (tenant, recipient), in their order, of one snapshot."""
     tenants, recipients = (list(names) for names in zip(*inboxes, strict=True))
-    return [head_of(row) for row in await _rows(read_heads(), {"tenants": tenants, "recipients": recipients})]
+    given = {"tenants": tenants, "recipients": recipients}
+    return [head_of(row) for row in await _rows(read_heads(), given, tenants)]
 
 
 async def fetch_behind(followed: Sequence[tuple[Inbox, Cursor]]) -> list[tuple[Inbox, Head]]:
@@ -108,6 +109,7 @@ async def fetch_behind(followed: Sequence[tuple[Inbox, Cursor]]) -> list[tuple[I
             "seqs": [cursor.seq for _, cursor in followed],
             "keys": [inbox.key or 0 for inbox, _ in followed],
         },
+        (inbox.tenant for inbox, _ in followed),
     )
     return [(followed[row["place"] - 1][0], head_of(row)) for row in found]
 
@@ -125,6 +127,7 @@ async def fetch_changes(wanted: Sequence[Wanted]) -> list[Told]:
             "max_changes": limit,
             "max_rows": MAX_REPLAY_ROWS,
         },
+        (each.tenant for each in wanted),
     )
     told: list[Told] = []
     for place, group in groupby(rows, key=lambda row: row["place"]):
@@ -235,7 +238,7 @@ class Reader:
         statement, values = read_page(Filter())
         parameters = {"tenant": inbox.tenant, "recipient": inbox.recipient, "before": None, "limit": limit, **values}
         async with self._snapshots:
-            rows = await _rows(statement, parameters)
+            rows = await _rows(statement, parameters, [inbox.tenant])
         head = head_of(rows[0])
         page = encode(FrameEvent.SNAPSHOT, page_json(rows, limit), head.cursor)
         return Opening(connected(head, head.cursor) + page, head.cursor, head.key)

@@ -73,7 +73,7 @@ async def revoke(request: Request, key: DirectoryKey, watch: Watching) -> Respon
     except ValidationError as error:
         raise invalid(error.errors()) from None
     require_tenant(key, body.tenant)
-    async with db.async_transaction() as connection:
+    async with db.async_transaction(body.tenant) as connection:
         made = await arun(connection, revocations.revoke(body.tenant, body.recipient or EVERYONE))
     log().info("access.revoked", prefix=key.prefix, tenant=body.tenant, recipient=body.recipient)
     await watch.revoked(made)

@@ -95,7 +95,7 @@ async def end(request: Request, watch: Watching, sign_in: CurrentSignIn) -> Resp
 
 
 async def _end(name: str, watch: Watch) -> None:
-    async with db.async_transaction() as connection:
+    async with db.async_transaction(credentials=[name]) as connection:
         whose = await arun(connection, sessions.end(name))
     if whose is not None:
         await watch.logged_out(*whose, name)

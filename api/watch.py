@@ -112,5 +112,5 @@ class Watch:
 
     @staticmethod
     async def _gone(names: set[str]) -> set[str]:
-        async with db.async_transaction() as connection:
+        async with db.async_transaction(credentials=names) as connection:
             return set(await arun(connection, sessions.ended(list(names))))

@@ -10,7 +10,7 @@ from functools import cache
 
 from sqlalchemy import TextClause, text
 
-from shared.fan_out import CLAIMED
+from shared.fan_out import CLAIMED, with_tenants
 from shared.notification_id import notification_id_sql
 
 
@@ -43,7 +43,7 @@ def begin_chunk() -> TextClause:
 @cache
 def claim_chunk() -> TextClause:
     """Lock a pending chunk and select its range, its event and the epoch; no row if it is held or no longer pending."""
-    return text(f"""
+    return with_tenants(f"""
         SELECT {CLAIMED}, c.after_key, c.up_to_key, d.epoch
         FROM fan_out_chunks c JOIN events e ON e.key = c.event_key CROSS JOIN deployment d
         WHERE c.event_key = :event_key AND c.number = :number AND c.state = 'pending' AND e.state = 'fanning_out'

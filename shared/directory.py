@@ -310,7 +310,7 @@ def delete_recipient(tenant: str, id: str) -> Program[None]:
 
 
 _BY_LOGIN = text(
-    "SELECT id FROM recipients WHERE tenant = :tenant AND lower(id) = ANY(CAST(:logins AS text[])) ORDER BY id"
+    "SELECT id FROM recipients WHERE tenant = :tenant AND login = ANY(CAST(:logins AS text[])) ORDER BY id"
 )
 
 

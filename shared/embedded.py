@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import redis
+from psycopg import sql
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -219,13 +220,15 @@ class EmbeddedServer(ABC):
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """PostgreSQL 18 with one superuser, `carillon`, and one database of that name."""
+    """PostgreSQL 18: a superuser `carillon`, who owns the database of that name, and a login for the product."""
 
     name = "PostgreSQL"
     #: The fast stop: SIGTERM would wait for clients to leave by themselves.
     stop_signal = signal.SIGINT
     user = "carillon"
     database = "carillon"
+    #: Owns nothing; the migration lets it take on the product's roles.
+    application = "carillon_login"
 
     @property
     def program(self) -> Path:
@@ -244,7 +247,14 @@ class EmbeddedPostgres(EmbeddedServer):
         """Return the address of `database`, password included."""
         return f"postgresql://{self.user}:{self.password}@{LOOPBACK}:{self.port}/{database}"
 
+    def application_url(self, database: str = database) -> str:
+        """Return the address of `database` for the API and the workers, password included."""
+        password = (self.home / "application_password").read_text()
+        return f"postgresql://{self.application}:{password}@{LOOPBACK}:{self.port}/{database}"
+
     def _set_up(self) -> None:
+        if not (self.home / "application_password").exists():
+            write_private(self.home / "application_password", secrets.token_urlsafe(PASSWORD_BYTES), self.account)
         if self.cluster.exists():
             return
         # Made beside its place and renamed, so that an interrupted initdb leaves nothing that looks like a cluster.
@@ -286,6 +296,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 self.url("postgres"), connect_timeout=CONNECT_TIMEOUT_SECONDS, autocommit=True
             ) as session:
                 self._ensure_database(session)
+                self._ensure_login(session)
         except psycopg.OperationalError:
             return False
         return True
@@ -294,6 +305,14 @@ class EmbeddedPostgres(EmbeddedServer):
         known = session.execute("SELECT 1 FROM pg_database WHERE datname = %s", [self.database]).fetchone()
         if known is None:
             session.execute(f"CREATE DATABASE {self.database}")
+
+    def _ensure_login(self, session: psycopg.Connection) -> None:
+        known = session.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [self.application]).fetchone()
+        if known is None:
+            password = sql.Literal((self.home / "application_password").read_text())
+            session.execute(
+                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(self.application), password)
+            )
 
 
 class EmbeddedRedis(EmbeddedServer):

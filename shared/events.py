@@ -187,11 +187,9 @@ _READ = text("""
         SELECT coalesce(sum(f.recipients), 0)::bigint AS recipients, coalesce(sum(f.published), 0)::bigint AS published,
                coalesce(sum(f.notifications), 0)::bigint AS notifications
         FROM fan_out_chunks f WHERE f.event_key = e.key) c
-    CROSS JOIN LATERAL (
-        SELECT count(x.seen_at) AS seen, count(x.read_at) AS read FROM notifications x
-        WHERE x.id >= (lpad(to_hex(m.first_ms), 12, '0') || repeat('0', 20))::uuid
-          AND x.id < (lpad(to_hex(m.first_ms + 2), 12, '0') || repeat('0', 20))::uuid
-          AND x.event_key = e.key) n
+    CROSS JOIN LATERAL carillon_seen_and_read(e.key,
+        (lpad(to_hex(m.first_ms), 12, '0') || repeat('0', 20))::uuid,
+        (lpad(to_hex(m.first_ms + 2), 12, '0') || repeat('0', 20))::uuid) n
     WHERE e.tenant = :tenant AND e.source = :source AND e.id = :id""")
 
 _CANCEL = text("""

@@ -55,7 +55,7 @@ def postgres(servers_dir: Path) -> Iterator[EmbeddedPostgres]:
     server.start()
     with _administrator(server) as session:
         session.execute(f"CREATE DATABASE {TEMPLATE}")
-    db.migrate(server.url(TEMPLATE))
+    db.migrate(server.url(TEMPLATE), server.application)
     yield server
     server.stop()
 
@@ -96,6 +96,16 @@ def new_database(postgres: EmbeddedPostgres) -> Iterator[Callable[[], str]]:
 def database_url(new_database: Callable[[], str]) -> str:
     """A migrated, empty database of this test's own."""
     return new_database()
+
+
+@pytest.fixture
+def production(postgres: EmbeddedPostgres, database_url: str) -> dict[str, str]:
+    """What a process of this test needs to be told beside `settings_env` to run in production."""
+    return {
+        "CARILLON_ENVIRONMENT": "production",
+        "CARILLON_DATABASE_URL": postgres.application_url(database_url.rpartition("/")[2]),
+        "CARILLON_FLOWER_PASSWORD": secrets.token_urlsafe(24),
+    }
 
 
 @pytest.fixture

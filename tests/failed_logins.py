@@ -100,5 +100,5 @@ def stage_in_bulk(db: psycopg.Connection[Row], accounts: Iterable[str], times: i
         {"tenant": TENANT, "times": times, "accounts": list(accounts), "nine": NINE, "step": step_s},
     )
     keys = [row["key"] for row in db.execute("SELECT key FROM events WHERE source = '/auth'").fetchall()]
-    with database.transaction() as connection:
+    with database.transaction("*") as connection:
         connection.execute(failed_logins.stage(), {"keys": keys})

@@ -21,7 +21,7 @@ TENANT = "acme"
 
 def make_key(tenants: Sequence[str] | None = (TENANT,), scopes: Sequence[str] = ("events:write",)) -> str:
     """Return a new producer key; its tenants are made. None: every tenant."""
-    with db.transaction() as connection:
+    with db.transaction("*") as connection:
         for tenant in tenants or ():
             directory.ensure_tenant(connection, tenant)
         return keys.create_key(connection, tenants, scopes)

@@ -210,6 +210,11 @@ def _log_like_everyone(**_: Any) -> None:
 
 @signals.worker_init.connect
 def _load_before_fork(**_: Any) -> None:
+    try:
+        db.require_bound_login("worker")
+    except StartError as refused:
+        # Celery logs what a signal's receiver raises, and goes on.
+        raise SystemExit(refused.detail) from None
     catalog()
 
 

@@ -37,9 +37,11 @@ class _Withdrawal:
 
     def batch(self) -> bool:
         """Withdraw some; returns whether there may be more."""
-        with db.transaction() as connection:
+        with db.transaction(db.EVERY_TENANT) as connection:
             event = (
-                connection.execute(fan_out.claim_one(), {"key": self._key, "state": "cancelling"}).mappings().first()
+                connection.execute(fan_out.claim_anywhere(), {"key": self._key, "state": "cancelling"})
+                .mappings()
+                .first()
             )
             if event is None:
                 return False

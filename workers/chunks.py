@@ -23,7 +23,7 @@ from shared.wake import CHUNK_SHARDS, CHUNK_TASK, chunk_channel
 from workers.app import PLAN_TASK, app, send
 from workers.deliver import MAX_BATCH_BYTES, register
 from workers.patience import is_blameless, patience, sqlstate_of
-from workers.prepare import Prepared, Row, Text, prepare, reason_of
+from workers.prepare import Prepared, Row, Text, prepare, reason_of, see_targets
 from workers.publish import Message, publish
 
 #: The database that a chunk's inbox keys are of; every tenant lives in the shared one today.
@@ -64,6 +64,7 @@ def _plan_claimed(connection: Connection, row: Row) -> list[int]:
     try:
         event = prepare(row)
         size = chunk_size(event)
+        see_targets(connection, [event])
     except InvalidInput as refused:
         log().warning("event.refused", event_key=event_key)
         connection.execute(fan_out.fail(), {"key": event_key, "error": reason_of(refused)})
@@ -172,6 +173,7 @@ class _Chunk:
         try:
             event = prepare(self._row)
             size = chunk_size(event)
+            see_targets(self._connection, [event])
             if any(target.personal for target in event.targets):
                 self._write_personal(event, size)
             else:

@@ -17,7 +17,7 @@ from shared.frames import Counters, channel_of, created
 from shared.notification_id import notification_id
 from shared.settings import settings
 from workers import at_work
-from workers.prepare import Prepared, Text, prepare, reason_of
+from workers.prepare import Prepared, Text, prepare, reason_of, see_targets
 from workers.publish import Message
 from workers.reach import Reached, Rows, by_event, read_within
 
@@ -78,6 +78,7 @@ class _Batch:
             except InvalidInput as refused:
                 self._refuse(row["key"], refused)
         at_work.begin(0)
+        see_targets(self._connection, prepared)
         return prepared
 
     def _refuse(self, key: int, refused: InvalidInput) -> None:

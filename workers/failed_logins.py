@@ -64,7 +64,7 @@ def run(now: datetime | None = None) -> bool:
 
 def count_some(now: datetime | None = None) -> bool:
     """Count one batch in one transaction; returns whether there may be more."""
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         moment = connection.scalar(failed_logins.take_turn(), {"now": now})
         if moment is None:
             return False
@@ -188,7 +188,7 @@ def _growing(windows: Iterable[Window]) -> dict[str, list[Any]]:
 def tell_some(now: datetime | None = None) -> bool:
     """Tell some windows anew in one transaction; returns whether there may be more."""
     messages: list[Message] = []
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         moment = connection.scalar(failed_logins.take_turn(), {"now": now})
         if moment is None:
             return False
@@ -266,7 +266,7 @@ class _Telling:
 
 
 def _forget_some(now: datetime | None) -> bool:
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         moment = connection.scalar(failed_logins.take_turn(), {"now": now})
         if moment is None:
             return False

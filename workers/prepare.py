@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import orjson
+from sqlalchemy import Connection
 
-from shared import cloudevent, templates
+from shared import cloudevent, db, templates
 from shared.audience import Sought, sought
-from shared.catalog import Audience, EventType, catalog, targets
+from shared.catalog import PLATFORM, Audience, EventType, catalog, targets
 from shared.errors import CarillonError, InvalidInput
 from shared.events import hash_of
 from shared.frames import PRIORITIES, shared_rest
@@ -121,6 +122,19 @@ def prepare(row: Row, place: int = 0) -> Prepared:
         metadata=metadata,
         metadata_json=orjson.dumps(metadata).decode(),
     )
+
+
+def see_targets(connection: Connection, events: Iterable[Prepared]) -> None:
+    """Let the transaction that claimed these events see the rows of everybody whom they reach.
+
+    Nothing is asked of the database unless that is more than the claim saw to: an announcement to all tenants, say.
+    """
+    listed = list(events)
+    seen = {PLATFORM, *(event.tenant for event in listed)}
+    reached = {target.target.tenant for event in listed for target in event.targets}
+    if not reached <= seen:
+        named = {tenant for tenant in reached if tenant is not None}
+        db.set_tenants(connection, [db.EVERY_TENANT] if None in reached else sorted(seen | named))
 
 
 def reason_of(error: CarillonError) -> str:

@@ -70,7 +70,7 @@ class _Capping:
     def batch(self) -> bool:
         """Cap some inboxes, in key order; returns whether there may be more."""
         cap = settings().inbox_cap
-        with db.transaction() as connection:
+        with db.transaction(db.EVERY_TENANT) as connection:
             given = {"cap": cap, "after": self._after, "limit": BATCH}
             found = connection.execute(deletions.over_cap(), given).all()
             keys = _within_batch({row.key: min(row.excess, CAPPED_AT_ONCE) for row in found})
@@ -103,7 +103,7 @@ def expire() -> bool:
 
 
 def _expire_some() -> bool:
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         rows = connection.execute(deletions.expired(), {"limit": BATCH}).all()
         if not rows:
             return False
@@ -125,7 +125,7 @@ def purge() -> bool:
 
 
 def _purge_some(statement: TextClause, given: Mapping[str, Any]) -> bool:
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         rows = connection.execute(statement, {**given, "limit": BATCH}).all()
         if not rows:
             return False
@@ -147,7 +147,7 @@ class _Forgetting:
 
     def batch(self) -> bool:
         """Look at a page of events; returns whether there may be more."""
-        with db.transaction() as connection:
+        with db.transaction(db.EVERY_TENANT) as connection:
             given = {"days": settings().event_retention_days, "after": self._after, "limit": EVENTS_PAGE}
             rows = connection.execute(deletions.old_events(), given).all()
             if not rows:

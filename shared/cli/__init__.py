@@ -37,8 +37,7 @@ def migrate() -> None:
     from shared import db
     from shared.settings import settings
 
-    owner = settings().database_owner_url
-    db.migrate(owner.get_secret_value() if owner else db.database_url())
+    db.migrate_configured(settings())
 
 
 app.command()(publish.publish)

@@ -25,8 +25,6 @@ def _console(stream: TextIO, *, stderr: bool) -> Console:
 out = _console(sys.stdout, stderr=False)
 err = _console(sys.stderr, stderr=True)
 
-#: PostgreSQL's "undefined table": nothing was migrated.
-UNDEFINED_TABLE = "42P01"
 #: What a shell expects of a program that Ctrl-C ended: 128 + SIGINT.
 INTERRUPTED = 130
 #: Errors of single fields that one sentence names; the rest is counted.
@@ -114,12 +112,12 @@ def _database(problem: Any) -> str | None:
     """Return the sentence for what psycopg said through SQLAlchemy: away, not migrated, or nothing foreseen (None)."""
     origin = getattr(problem, "orig", problem)
     state = getattr(origin, "sqlstate", None)
-    if state == UNDEFINED_TABLE:
-        return "The database has no tables of Carillon yet: run `carillon migrate`."
+    from shared.db import UNMIGRATED, reason_of
+
+    if state in UNMIGRATED:
+        return "The database has no tables of Carillon yet, or older ones: run `carillon migrate`."
     if type(problem).__name__ not in ("OperationalError", "TimeoutError"):
         return None
-    from shared.db import reason_of
-
     reason = reason_of(origin)
     return f"The database does not answer ({reason}): start it with `make up`, or correct CARILLON_DATABASE_URL."
 

@@ -33,7 +33,7 @@ def seed() -> None:
     from shared import demo as people
 
     _require_development()
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         statements.run(connection, people.seed())
     out.print(f"{len(people.PEOPLE)} demo people in {len(people.tenants())} tenants are there.")
 

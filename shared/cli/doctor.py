@@ -57,13 +57,13 @@ def findings() -> Iterator[Finding]:
 
 
 def _database(chosen: Settings) -> Iterator[Finding]:
-    from sqlalchemy.exc import OperationalError, ProgrammingError
+    from sqlalchemy.exc import DBAPIError, OperationalError
 
     from shared import db
     from shared.errors import StartError
 
     try:
-        with db.transaction() as connection:
+        with db.transaction(db.EVERY_TENANT) as connection:
             yield Finding("ok", "the database answers")
             for check in _DATABASE_CHECKS:
                 yield from check(connection)
@@ -73,7 +73,9 @@ def _database(chosen: Settings) -> Iterator[Finding]:
         yield Finding(
             "failure", "the database does not answer", "start it with `make up`, or correct CARILLON_DATABASE_URL"
         )
-    except ProgrammingError:
+    except DBAPIError as problem:
+        if not db.is_unmigrated(problem):
+            raise
         yield Finding("failure", "the database is not migrated", "run `carillon migrate`")
 
 

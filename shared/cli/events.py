@@ -35,7 +35,7 @@ def retry(
     one = (tenant, source, id)
     if all_failed == bool(source or id) or (not all_failed and not all(one)):
         raise CommandFailed("Name one event (--tenant, --source and its id), or say --all-failed.")
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         count = overview.retry_failed(connection, tenant, source, id)
     if not count and not all_failed:
         raise CommandFailed(f"There is no failed event {id} of {source} in {tenant}.")
@@ -47,7 +47,7 @@ def renew() -> None:
     """Begin a new epoch, after a backup was restored: every client fetches its page again."""
     from shared import db
 
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         number = connection.scalar(db.RENEW_EPOCH)
     if number is None:
         raise CommandFailed("The database has no epoch yet: run `carillon migrate`.")

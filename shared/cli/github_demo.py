@@ -91,7 +91,7 @@ def _users(value: Any) -> Iterator[str]:
 def register(people: Sequence[str], tenant: str) -> None:
     """Register the people in the tenant, which is made if it is new; the page offers them from now on."""
     rows = [directory.Recipient(tenant, login, attributes=demo.attributes(login, "on GitHub")) for login in people]
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         directory.ensure_tenant(connection, tenant)
         statements.run(connection, directory.put_recipients(rows))
 
@@ -99,12 +99,12 @@ def register(people: Sequence[str], tenant: str) -> None:
 @contextmanager
 def secret_of(tenant: str) -> Iterator[str]:
     """Give a webhook secret that lives as long as the demonstration."""
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         id, secret = signing.create_secret(connection, "github", tenant)
     try:
         yield secret
     finally:
-        with db.transaction() as connection:
+        with db.transaction(db.EVERY_TENANT) as connection:
             signing.revoke_secret(connection, id)
 
 
@@ -203,7 +203,7 @@ class Outcome:
 
 def outcome(sender: Sender) -> Outcome:
     """Return how far the deliveries are."""
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         row = connection.execute(_PROGRESS, {"tenant": sender.tenant, "ids": sender.ids}).mappings().one()
     return Outcome(row["open"], row["failed"], row["made"])
 

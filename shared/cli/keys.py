@@ -46,7 +46,7 @@ def key_create(
     from shared import db, directory, keys
 
     every = EVERY_TENANT in tenant
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         for name in tenant:
             if name != EVERY_TENANT:
                 directory.ensure_tenant(connection, name)
@@ -61,7 +61,7 @@ def key_list() -> None:
     """Show the keys: prefixes, tenants, scopes and times, never the keys themselves."""
     from shared import db, keys
 
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         rows = keys.list_keys(connection)
     table = Table("prefix", "tenants", "scopes", "created", "last used", "revoked", box=None, pad_edge=False)
     for row in rows:
@@ -80,7 +80,7 @@ def key_revoke(prefix: str = typer.Argument(..., help="The key's prefix, as `car
     """Revoke a key: what it sends from now on is refused."""
     from shared import db, keys
 
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         if not keys.revoke_key(connection, prefix):
             raise CommandFailed(f"There is no live key {prefix}: `carillon key list` shows them.")
     out.print(f"The key {prefix} is revoked.", markup=False)
@@ -94,7 +94,7 @@ def secret_create(
     """Make a signing secret: its id, then the secret alone on the last line, never shown again."""
     from shared import db, directory, signing
 
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         directory.ensure_tenant(connection, tenant)
         id, made = signing.create_secret(connection, purpose.value, tenant)
     out.print(f"A secret for {purpose.value} in {tenant}. Keep it: it is not shown again.", markup=False)

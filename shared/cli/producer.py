@@ -22,10 +22,10 @@ def producer_key(given: str | None, scopes: Sequence[str]) -> Iterator[str]:
         raise CommandFailed("Give a producer key: --key or CARILLON_KEY (`carillon key create` makes one).")
     from shared import db, keys
 
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         made = keys.create_key(connection, None, scopes)
     try:
         yield made
     finally:
-        with db.transaction() as connection:
+        with db.transaction(db.EVERY_TENANT) as connection:
             keys.revoke_key(connection, keys.prefix_of(made))

@@ -66,7 +66,7 @@ def _import(rows: list[Row], tenant: str | None) -> list[tuple[int, str]]:
     faults = [(line, what) for line, what, _ in rows if isinstance(what, str)]
     lines = [line for line, what, _ in rows if isinstance(what, dict)]
     values = [{**({"tenant": tenant} if tenant else {}), **what} for _, what, _ in rows if isinstance(what, dict)]
-    with db.transaction() as connection:
+    with db.transaction(db.EVERY_TENANT) as connection:
         report = directory.import_recipients(connection, values)
     return sorted(faults + [(lines[error.index or 0], f"{error.field} {error.message}") for error in report.errors])
 

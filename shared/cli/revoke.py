@@ -22,7 +22,7 @@ def revoke(
     for option, name in (("--tenant", tenant), ("--recipient", recipient)):
         if name and not is_name(name):
             raise CommandFailed(f"{option} {NAME}.")
-    with db.transaction() as connection:
+    with db.transaction(tenant) as connection:
         made = statements.run(connection, revocations.revoke(tenant, recipient))
     whose = f"Everyone's access in {tenant}" if everyone else f"The access of {recipient} in {tenant}"
     out.print(f"{whose} is revoked: what was issued up to now is void.", markup=False)

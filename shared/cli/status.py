@@ -53,7 +53,7 @@ def _database() -> dict[str, Any]:
     from shared.errors import StartError
 
     try:
-        with db.transaction() as connection:
+        with db.transaction(db.EVERY_TENANT) as connection:
             return overview.of_database(connection)
     except StartError as problem:
         return {"away": problem.detail}

@@ -67,8 +67,9 @@ async def _supervise(settings: Settings, cookie_secret: str, log: JointLog) -> N
 async def _start(supervisor: Supervisor, settings: Settings, cookie_secret: str, log: JointLog) -> None:
     """Start the stages in order, show where to look, and watch; never returns."""
     settings = await _servers(supervisor, settings)
-    environment = {**parts.inherited(os.environ), **parts.settings_environment(settings)}
-    await asyncio.to_thread(db.migrate, _owner_url(settings))
+    told = settings.model_copy(update={"database_owner_url": None})
+    environment = {**parts.inherited(os.environ), **parts.settings_environment(told)}
+    await asyncio.to_thread(db.migrate_configured, settings)
     log.line("carillon", "the database is migrated")
     supervisor.start([parts.api_part(settings, environment), *_workers(settings, environment)])
     password = settings.flower_password.get_secret_value() if settings.flower_password else ""
@@ -91,18 +92,13 @@ async def _servers(supervisor: Supervisor, settings: Settings) -> Settings:
 def _urls(postgres: EmbeddedPostgres | None, redis: EmbeddedRedis | None, settings: Settings) -> dict[str, object]:
     urls: dict[str, object] = {}
     if postgres:
-        urls["database_url"] = SecretStr(postgres.url())
+        urls["database_url"] = SecretStr(postgres.application_url())
+        urls["database_owner_url"] = SecretStr(postgres.url())
     if redis and settings.redis_url is None:
         urls["redis_url"] = SecretStr(redis.url())
     if redis and settings.broker_url is None:
         urls["broker_url"] = SecretStr(redis.url(BROKER_DATABASE))
     return urls
-
-
-def _owner_url(settings: Settings) -> str:
-    url = settings.database_owner_url or settings.database_url
-    assert url is not None
-    return url.get_secret_value()
 
 
 def _workers(settings: Settings, environment: dict[str, str]) -> list[Part]:

@@ -70,7 +70,7 @@ class Producer:
 
 
 def _secret(tenant: str = TENANT) -> tuple[str, str]:
-    with db.transaction() as connection:
+    with db.transaction("*") as connection:
         directory.ensure_tenant(connection, tenant)
         return signing.create_secret(connection, "celery", tenant)
 
@@ -102,7 +102,7 @@ def test_every_refusal_is_the_problem_that_http_would_answer_and_stores_nothing(
 ) -> None:
     body, most = _text(), settings().event_retention_days * DAY_S
     other = Producer(producer.app, producer.results, _secret("other"))
-    with db.transaction() as connection:
+    with db.transaction("*") as connection:
         directory.ensure_tenant(connection, TENANT)
         github_id, _ = signing.create_secret(connection, "github", TENANT)
     refused = {
@@ -155,7 +155,7 @@ def test_a_result_is_kept_for_an_hour(producer: Producer, worker: Worker) -> Non
 
 
 def test_an_event_is_fanned_out_at_once(producer: Producer, worker: Worker, database_url: str) -> None:
-    with db.transaction() as connection:
+    with db.transaction("*") as connection:
         directory.import_recipients(connection, [{"tenant": TENANT, "id": "ann"}])
     producer.told(_text())
     eventually(lambda: rows(database_url, "SELECT state FROM events") == [("done",)])

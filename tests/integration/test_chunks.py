@@ -92,7 +92,7 @@ def test_a_chunk_is_one_transaction_of_four_statements_between_two_short_ones(db
         run_chunk(event, 0)
     assert told == [
         *("UPDATE fan_out_chunks c", "commit"),
-        *("SELECT e.key, e.tenant,", "SELECT i.key, a.place,", "WITH moved AS", "UPDATE fan_out_chunks SET", "commit"),
+        *("WITH claimed AS", "SELECT i.key, a.place,", "WITH moved AS", "UPDATE fan_out_chunks SET", "commit"),
         *("SELECT e.state FROM", "UPDATE fan_out_chunks SET", "UPDATE events e", "commit"),
     ]
 

@@ -70,7 +70,7 @@ def test_a_producer_key_stands_alone_on_the_last_line_and_works_until_it_is_revo
                "--scope", "directory:write")  # fmt: skip
     assert (made.code, made.err) == (0, "")
     key = made.out.splitlines()[-1]
-    with db.transaction() as connection:
+    with db.transaction("*") as connection:
         verified = statements.run(connection, keys.verify(key))
     assert verified.tenants == frozenset({"acme", "initech"})
     assert verified.scopes == {"events:write", "directory:write"}
@@ -84,7 +84,7 @@ def test_a_producer_key_stands_alone_on_the_last_line_and_works_until_it_is_revo
 
 def test_a_key_for_every_tenant_is_bound_to_none(cli: Cli) -> None:
     key = cli("key", "create", "--tenant", "*").out.splitlines()[-1]
-    with db.transaction() as connection:
+    with db.transaction("*") as connection:
         assert statements.run(connection, keys.verify(key)).tenants is None
     assert rows(db.database_url(), "SELECT id FROM tenants") == [("platform",)]
 

@@ -94,7 +94,7 @@ def test_a_server_that_stays_away_is_told(configured: dict[str, str], api_server
 def test_it_sends_over_celery(
     configured: dict[str, str], worker: Worker, broker_url: str, redis_url: str, database_url: str
 ) -> None:
-    with db.transaction() as connection:
+    with db.transaction("*") as connection:
         directory.ensure_tenant(connection, TENANT)
         id, secret = signing.create_secret(connection, "celery", TENANT)
     app = Celery("host", broker=broker_url, set_as_current=False)

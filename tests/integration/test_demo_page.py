@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from secrets import token_urlsafe
 from typing import Any
 
 import httpx
@@ -83,8 +82,10 @@ async def test_a_wrong_event_is_refused_as_any_producer_s(api: httpx.AsyncClient
     ]
 
 
-def test_production_has_a_plain_page_and_no_demonstration(new_api_server: Callable[..., ApiServer]) -> None:
-    server = new_api_server(CARILLON_ENVIRONMENT="production", CARILLON_FLOWER_PASSWORD=token_urlsafe(24))
+def test_production_has_a_plain_page_and_no_demonstration(
+    new_api_server: Callable[..., ApiServer], production: dict[str, str]
+) -> None:
+    server = new_api_server(**production)
     with httpx.Client(base_url=server.url) as client:
         page = client.get("/")
         assert (page.status_code, "<script" in page.text) == (200, False)

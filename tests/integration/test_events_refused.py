@@ -241,7 +241,7 @@ async def test_a_revoked_key_is_refused_once_it_is_forgotten(
     configured: dict[str, str], api: httpx.AsyncClient, key: str
 ) -> None:
     assert (await post(api, key, envelope())).status_code == 202
-    with db.transaction() as connection:
+    with db.transaction("*") as connection:
         assert keys.revoke_key(connection, keys.prefix_of(key))
         assert not keys.revoke_key(connection, keys.prefix_of(key))
     app = api._transport.app  # type: ignore[attr-defined]

@@ -201,7 +201,7 @@ def test_the_fan_out_of_failures_costs_one_statement_a_batch_and_locks_no_inbox(
     fail(db, *range(100))
     with recorded() as statements:
         fan_out_pending()
-    assert statements == ["SELECT e.key, e.tenant,", "WITH written AS", "INSERT INTO failed_logins", "commit"]
+    assert statements == ["WITH claimed AS", "WITH written AS", "INSERT INTO failed_logins", "commit"]
 
 
 @contextmanager

@@ -328,7 +328,7 @@ def test_two_tellings_at_once_are_one_change(db: psycopg.Connection[Row], keys: 
     fail(db, 3)
     fan_out_pending()
     count_some(moment(4))
-    with database.transaction() as connection:
+    with database.transaction("*") as connection:
         assert connection.execute(failed_logins.take_turn(), {"now": None}).one()
         assert not tell_some(moment(4))
     assert tell_some(moment(4))

@@ -22,7 +22,7 @@ from workers.fan_out import fan_out_pending
 
 ISSUED = {"student_id": "ada", "certificate_id": "c1", "badge_title": "Rust"}
 THREAD = {"repository": "acme/app", "thread": "acme/app#1", "thread_name": "acme/app#1", "thread_kind": "issue"}
-BATCH = ["SELECT e.key, e.tenant,", "SELECT t.event, t.place,", "SELECT d.epoch, i.key,", "WITH written AS"]
+BATCH = ["WITH claimed AS", "SELECT t.event, t.place,", "SELECT d.epoch, i.key,", "WITH written AS"]
 COUNT = ["UPDATE events e", "commit"]
 
 

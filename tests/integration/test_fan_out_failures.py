@@ -105,7 +105,7 @@ def test_a_failed_event_that_is_put_back_is_told_once_its_fault_is_gone(db: psyc
             make_due(db)
             run_alone(event)
     assert states(db) == [("failed", 5)]
-    with shared_db.transaction() as connection:
+    with shared_db.transaction("*") as connection:
         assert retry_failed(connection, None, None, None) == 1
     fan_out_pending()
     row = directory.event(db, event)

@@ -36,14 +36,14 @@ class GitHub:
     def __init__(self, client: httpx.AsyncClient) -> None:
         self.client = client
         self.secrets: dict[str, str] = {}
-        with db.transaction() as connection:
+        with db.transaction("*") as connection:
             self.key = keys.create_key(connection, None, ["events:write"])
 
     def settle(self, tenant: str) -> None:
         if tenant in self.secrets:
             return
         known = [directory.Recipient(tenant, login) for login in people()]
-        with db.transaction() as connection:
+        with db.transaction("*") as connection:
             statements.run(connection, directory.make_tenant(tenant))
             statements.run(connection, directory.put_recipients(known))
             _, self.secrets[tenant] = signing.create_secret(connection, "github", tenant)

@@ -258,8 +258,8 @@ async def test_in_development_the_schema_can_be_asked_for(ada: httpx.AsyncClient
 
 
 @pytest.fixture
-def in_production(settings_env: dict[str, str]) -> None:
-    settings_env.update(CARILLON_ENVIRONMENT="production", CARILLON_FLOWER_PASSWORD="kP3vXq9Zu7TbWm2L")
+def in_production(settings_env: dict[str, str], production: dict[str, str]) -> None:
+    settings_env.update(production)
 
 
 async def test_in_production_nothing_of_the_schema_is_told(in_production: None, configured: dict[str, str]) -> None:

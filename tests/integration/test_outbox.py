@@ -28,7 +28,7 @@ EVENT = Event("achievement.awarded", TENANT, "/tests", DATA, id="e1")
 @pytest.fixture
 def session(configured: dict[str, str], database_url: str) -> Iterator[Session]:
     """A SQLAlchemy session of the host application; the tenant and Ann are there."""
-    with db.transaction() as connection:
+    with db.transaction("*") as connection:
         directory.ensure_tenant(connection, TENANT)
         directory.import_recipients(connection, [{"tenant": TENANT, "id": "ann"}])
     engine = create_engine(db.sqlalchemy_url(database_url))

@@ -37,7 +37,7 @@ def waits_for_a_lock(db: psycopg.Connection[Row]) -> bool:
 def while_ada_is_deleted(db: psycopg.Connection[Row], fan_out: Callable[[], Any]) -> None:
     """Run `fan_out` between the deletion of Ada and its commit."""
     thread = Thread(target=fan_out)
-    with database.transaction() as connection:
+    with database.transaction("*") as connection:
         run(connection, delete_recipient("acme", "ada"))
         thread.start()
         eventually(lambda: waits_for_a_lock(db))
@@ -67,9 +67,9 @@ def test_one_among_everyone_gets_nothing(db: psycopg.Connection[Row], monkeypatc
 
 def test_one_who_returns_is_told_again(db: psycopg.Connection[Row]) -> None:
     key = directory.add_recipients(db, "acme", ["ada"])["ada"]
-    with database.transaction() as connection:
+    with database.transaction("*") as connection:
         run(connection, delete_recipient("acme", "ada"))
-    with database.transaction() as connection:
+    with database.transaction("*") as connection:
         run(connection, put_recipients([Recipient("acme", "ada", (), "en", {})]))
     directory.add_event(db, "certificate.issued", ISSUED)
     fan_out_pending()

@@ -118,7 +118,7 @@ def test_ctrl_c_leaves_nothing_running_and_a_second_start_finds_its_data(new_up:
     up = new_up()
     up.start()
     before = up.published
-    with psycopg.connect(before["CARILLON_DATABASE_URL"]) as session:
+    with psycopg.connect(before["CARILLON_DATABASE_OWNER_URL"]) as session:
         session.execute("CREATE TABLE kept AS SELECT 42 AS number")
     assert up.interrupted() == 0
     assert up.family() == []
@@ -126,8 +126,10 @@ def test_ctrl_c_leaves_nothing_running_and_a_second_start_finds_its_data(new_up:
 
     up.start()
     assert up.published == before
-    with psycopg.connect(up.published["CARILLON_DATABASE_URL"]) as session:
+    with psycopg.connect(up.published["CARILLON_DATABASE_OWNER_URL"]) as session:
         assert session.execute("SELECT number FROM kept").fetchone() == (42,)
+        used = "SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name LIKE 'carillon%'"
+        assert session.execute(used).fetchall() == [("carillon_login",)]
     assert up.stop() == 0
     assert up.family() == []
 

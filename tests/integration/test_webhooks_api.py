@@ -45,7 +45,7 @@ AWARDED = {
 
 def make_secret(purpose: Purpose, tenant: str = TENANT) -> tuple[str, str]:
     """Return a new secret's id and the secret."""
-    with db.transaction() as connection:
+    with db.transaction("*") as connection:
         directory.ensure_tenant(connection, tenant)
         return signing.create_secret(connection, purpose, tenant)
 
@@ -54,7 +54,7 @@ def make_secret(purpose: Purpose, tenant: str = TENANT) -> tuple[str, str]:
 def github_secret(configured: dict[str, str]) -> str:
     """GitHub's secret; Ann, bob and carl are registered."""
     secret = make_secret("github")[1]
-    with db.transaction() as connection:
+    with db.transaction("*") as connection:
         run(connection, directory.put_recipients([Recipient(TENANT, who) for who in ("Ann", "bob", "carl")]))
     return secret
 
@@ -108,7 +108,7 @@ async def test_a_redelivery_is_a_duplicate_even_when_the_directory_has_changed(
     api: httpx.AsyncClient, github_secret: str, database_url: str
 ) -> None:
     await _deliver(api, github_secret, COMMENTED)
-    with db.transaction() as connection:
+    with db.transaction("*") as connection:
         run(connection, directory.put_recipients([Recipient(TENANT, "STRANGER")]))
     again = await _deliver(api, github_secret, COMMENTED)
     other = await _deliver(api, github_secret, {**COMMENTED, "action": "edited"})
@@ -169,7 +169,7 @@ async def test_two_secrets_live_side_by_side_until_one_is_revoked(api: httpx.Asy
     id, newer = make_secret("github")
     assert (await _deliver(api, newer, COMMENTED, id="d-1")).status_code == 202
     assert (await _deliver(api, github_secret, COMMENTED, id="d-2")).status_code == 202
-    with db.transaction() as connection:
+    with db.transaction("*") as connection:
         assert [signing.revoke_secret(connection, id) for _ in range(2)] == [True, False]
     assert (await _deliver(api, newer, COMMENTED, id="d-3")).status_code == 401
     assert (await _deliver(api, github_secret, COMMENTED, id="d-3")).status_code == 202
@@ -304,5 +304,5 @@ def test_a_secret_is_stored_encrypted_for_its_own_row(configured: dict[str, str]
     assert signing.decrypt(row) == secret
     assert signing.decrypt({**row, "id": other_id}) is None
     assert signing.decrypt({**row, "tenant": "other"}) is None
-    with db.transaction() as connection:
+    with db.transaction("*") as connection:
         assert run(connection, signing.secrets_of(TENANT, "standard")) == [secret]

@@ -147,7 +147,7 @@ class Inbox:
             "max_changes": MAX_CHANGES,
             "max_rows": inbox.MAX_REPLAY_ROWS,
         }
-        with db.transaction() as connection:
+        with db.transaction("*") as connection:
             rows = connection.execute(inbox.read_changes(), given).mappings().all()
         found = groupby(rows, key=lambda row: row["place"])
         return [_told(inbox.replay_of(cursors[place - 1], list(group), MAX_CHANGES)) for place, group in found]

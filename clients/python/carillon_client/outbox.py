@@ -1,7 +1,7 @@
 """Publishing in your own transaction, where you share Carillon's database: the event exists if that commits.
 
 The database checks the envelope at once; the type and its data are checked when a worker takes the event, so a wrong
-one ends as `failed` (`Client.event` tells). Grant your role: `GRANT EXECUTE ON FUNCTION carillon_publish(jsonb) TO …`.
+one ends as `failed` (`Client.event` tells). Your role needs: `GRANT EXECUTE ON FUNCTION carillon_publish(jsonb) TO …`.
 """
 
 from __future__ import annotations
