@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import directory, events, graphql, health, inbox, pages, probe, revocations, session, stream, webhooks
+from api.description import install_description, operation_id
 from api.drain import drain_on_signal
 from api.hub import Hub, tune_gc
 from api.listen import listen_for_events
@@ -153,6 +154,7 @@ def create_app() -> FastAPI:
         redoc_url=None,
         # A redirect would repeat a ticket in its location, and the access log would show it.
         redirect_slashes=False,
+        generate_unique_id_function=operation_id,
         lifespan=_lifespan,
         **documented,
     )
@@ -161,4 +163,5 @@ def create_app() -> FastAPI:
     stream.install(app)
     for part in (events, webhooks, directory, revocations, session, inbox, graphql, health, probe, pages):
         app.include_router(part.router)
+    install_description(app)
     return app

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import orjson
 from fastapi import Request
 from pydantic import BaseModel
 
@@ -70,7 +71,19 @@ def _splitter(request: Request) -> Splitter:
 
 
 def rows_body(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the OpenAPI request body of rows of `model`."""
-    row = model.model_json_schema()
-    content = {NDJSON: {"schema": row}, JSON: {"schema": {"type": "array", "items": row}}}
+    """Return the OpenAPI request body of rows of `model`. Wrong rows are told, not refused: any row is taken."""
+    named = model.__name__
+    told = f"{named}: {model.__doc__} A row of another form is left out and told."
+    row = {"description": told, "examples": [_ROWS[named]]}
+    line = orjson.dumps(_ROWS[named]).decode() + "\n"
+    content = {
+        NDJSON: {"schema": {"description": f"A line each: {told}"}, "example": line},
+        JSON: {"schema": {"type": "array", "items": row}, "example": [_ROWS[named]]},
+    }
     return {"requestBody": {"required": True, "content": content}}
+
+
+_ROWS = {
+    "RecipientRow": {"tenant": "uni-berlin", "id": "ada", "roles": ["student"]},
+    "MembershipRow": {"tenant": "uni-berlin", "topic": "course:la-1", "recipient": "ada"},
+}

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from api import topics
-from api.body import answer, problems, read_body, require_type
+from api.body import answer, json_body, problems, read_body, require_type
 from api.bulk import JSON, rows_body, store_rows
 from api.credentials import DirectoryKey, require_tenant
 from api.directory_models import Imported, RecipientAnswer, RecipientBody, RecipientRow, TenantAnswer
-from api.paths import names_of
+from api.paths import PathName, TenantName, names_of
 from shared import db, directory, strict_json
 from shared.directory import MAX_ATTRIBUTES_BYTES
 from shared.errors import FieldError, Forbidden, InvalidInput, MalformedBody
@@ -31,7 +31,7 @@ MAX_BODY_BYTES = 2 * MAX_ATTRIBUTES_BYTES + 32 * 1024
     response_model=TenantAnswer,
     responses={200: {"model": TenantAnswer, "description": "It was there"}, **problems(401, 403, 404, 422, 503)},
 )
-async def put_tenant(request: Request, key: DirectoryKey, tenant: str) -> Response:
+async def put_tenant(request: Request, key: DirectoryKey, tenant: TenantName) -> Response:
     """Make a tenant. Only a key for every tenant may."""
     (tenant,) = names_of(request, 1)
     if key.tenants is not None:
@@ -43,7 +43,7 @@ async def put_tenant(request: Request, key: DirectoryKey, tenant: str) -> Respon
     return answer({"id": tenant}, 201 if made else 200)
 
 
-async def _place(request: Request, key: DirectoryKey, tenant: str, id: str) -> tuple[str, str]:
+async def _place(request: Request, key: DirectoryKey, tenant: PathName, id: PathName) -> tuple[str, str]:
     """Return the tenant, which the key may use, and the id that the path names."""
     tenant, id = names_of(request, 2)
     require_tenant(key, tenant)
@@ -73,7 +73,7 @@ async def _told(request: Request) -> dict[str, Any]:
 @router.put(
     "/recipients/{tenant}/{id:path}",
     response_model=RecipientAnswer,
-    openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": RecipientBody.model_json_schema()}}}},
+    openapi_extra=json_body(RecipientBody),
     responses={
         201: {"model": RecipientAnswer, "description": "It is new"},
         **problems(400, 401, 403, 404, 413, 415, 422, 503),

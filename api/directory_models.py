@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
+from api.json_schemas import LOCALE, NAME, ROLES, TENANT
 from shared.directory import DEFAULT_LOCALE
 
 
@@ -19,21 +20,28 @@ class TenantAnswer(BaseModel):
 class RecipientBody(BaseModel):
     """What is told of a recipient; what is left out is empty (the locale: en)."""
 
-    roles: list[str] = []
-    locale: str = DEFAULT_LOCALE
+    model_config = ConfigDict(extra="forbid")
+
+    roles: Annotated[list[str], WithJsonSchema(ROLES)] = []
+    locale: Annotated[str, WithJsonSchema(LOCALE)] = DEFAULT_LOCALE
     attributes: dict[str, Any] = {}
 
 
 class RecipientRow(RecipientBody):
     """One row of a bulk import."""
 
-    tenant: str
-    id: str
+    tenant: Annotated[str, WithJsonSchema(TENANT)]
+    id: Annotated[str, WithJsonSchema(NAME)]
 
 
-class RecipientAnswer(RecipientRow):
+class RecipientAnswer(BaseModel):
     """A recipient; roles are sorted."""
 
+    tenant: str
+    id: str
+    roles: list[str]
+    locale: str
+    attributes: dict[str, Any]
     createdAt: datetime
     updatedAt: datetime
 
@@ -71,7 +79,7 @@ class Imported(BaseModel):
     errors: list[Rejected]
 
 
-class Changed(BaseModel):
+class TopicsChanged(BaseModel):
     """What became of the rows; `unchanged` ones had it so already."""
 
     changed: int

@@ -16,9 +16,10 @@ from starlette.responses import Response
 from api.body import answer, media_type, problems, read_body, refuse_encoding
 from api.credentials import EventsKey, require_tenant
 from api.deps import FanOutWaker
+from api.json_schemas import EXAMPLE_EVENT
 from api.paths import Name
 from shared import cloudevent, db, events, strict_json
-from shared.cloudevent import MAX_ID, Event
+from shared.cloudevent import Event
 from shared.errors import BodyTooLarge, FieldError, InvalidInput, UnsupportedContentType
 from shared.logs import log
 from shared.settings import settings
@@ -180,39 +181,28 @@ async def store(posting: events.Posting, *, registers: bool) -> Response:
     return answer({"events": events.told(posting.events, statuses)}, 202)
 
 
-_ENVELOPE = {
-    "type": "object",
-    "required": ["specversion", "id", "source", "type", "tenant"],
-    "properties": {
-        "specversion": {"const": "1.0"},
-        "id": {"type": "string", "minLength": 1, "maxLength": MAX_ID},
-        "source": {"type": "string", "format": "uri-reference", "minLength": 1, "maxLength": MAX_ID},
-        "type": {"type": "string", "description": "A type of the catalog, such as certificate.issued."},
-        "tenant": {"type": "string"},
-        "subject": {"type": "string", "minLength": 1, "maxLength": cloudevent.MAX_SUBJECT},
-        "time": {"type": "string", "format": "date-time"},
-        "dataschema": {"type": "string", "format": "uri"},
-        "datacontenttype": {"type": "string", "default": "application/json"},
-        "traceparent": {"type": "string"},
-        "data": {"type": "object", "description": "Fits the type's schema in the catalog."},
-    },
-}
+_EVENT = {"$ref": "#/components/schemas/Event"}
 _BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            STRUCTURED: {"schema": _ENVELOPE},
-            BATCHED: {"schema": {"type": "array", "items": _ENVELOPE, "minItems": 1, "maxItems": 1_000}},
-            "application/json": {"schema": {"type": "object", "description": "The data; attributes as ce-* headers."}},
+            STRUCTURED: {"schema": _EVENT, "example": EXAMPLE_EVENT},
+            BATCHED: {
+                "schema": {"type": "array", "items": _EVENT, "minItems": 1, "maxItems": 1_000},
+                "example": [EXAMPLE_EVENT],
+            },
         },
     }
-}
+}  # fmt: skip
 
 
 @router.post("", status_code=202, response_model=Posted, openapi_extra=_BODY,
              responses=problems(400, 401, 403, 409, 413, 415, 422, 503))  # fmt: skip
 async def post(request: Request, key: EventsKey, waker: FanOutWaker) -> Response:
-    """Post one event or a batch: all or nothing, and durable once it is answered."""
+    """Post one event or a batch: all or nothing, and durable once it is answered.
+
+    In binary mode the body is the data, as `application/json`, and the attributes are `ce-*` headers.
+    """
     found = await _events_of(request)
     is_batch = media_type(request) == BATCHED
     for place, event in enumerate(found):

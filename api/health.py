@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import text
@@ -26,10 +27,24 @@ _LOGIN_FAULTS = text(FAULTS.format(role=APP))
 LANES = ("urgent", "fan_out", "maintenance")
 
 
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(BaseModel):
+    """Whether the product is ready; `missing` says what keeps it, `degraded` what is away without keeping it."""
+
+    status: Literal["ready", "not ready"]
+    missing: Literal["database", "migrations"] | None = None
+    degraded: list[Literal["redis", "broker", "worker"]]
+
+
 @router.get("/healthz")
-async def alive() -> dict[str, str]:
+async def alive() -> Alive:
     """The process answers: it asks nothing of anybody else."""
-    return {"status": "alive"}
+    return Alive()
 
 
 async def _database_fault() -> tuple[str | None, bool]:
@@ -65,7 +80,12 @@ async def _pings(url: str) -> bool:
         await client.aclose()
 
 
-@router.get("/readyz")
+@router.get(
+    "/readyz",
+    response_model=Readiness,
+    response_model_exclude_unset=True,
+    responses={503: {"model": Readiness, "description": "Not ready, or not all of it where all is asked for"}},
+)
 async def ready(request: Request, full: bool = Query(False)) -> JSONResponse:
     """Ready means: the database answers and has every migration. What else is away makes the product slower, not wrong.
 

@@ -19,7 +19,7 @@ from shared.strict_json import loads
 #: Values of one filter; the catalog has some 80 types.
 MAX_VALUES = 100
 #: Characters; metadata is a handful of ids.
-MAX_METADATA = 1_024
+MAX_METADATA = 4_096
 MAX_TIME = 64
 #: An `after` spells the ordinal of the last row told: pages stay right while notifications arrive.
 AFTER_PREFIX = "o"
@@ -27,7 +27,7 @@ AFTER_FORM = r"^o(0|[1-9][0-9]{0,17})$"
 
 Priority = Literal["LOW", "NORMAL", "HIGH", "URGENT"]
 _SEVERAL = Query(min_length=1, max_length=MAX_VALUES)
-_METADATA = Query(max_length=MAX_METADATA, examples=['{"ticketId":"7"}'])
+_METADATA = Query(max_length=MAX_METADATA)
 _TIME = Query(max_length=MAX_TIME, json_schema_extra={"format": "date-time"}, examples=["2026-03-01T00:00:00Z"])
 
 

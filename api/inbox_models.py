@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema, model_validator
+
+from api.json_schemas import CURSOR, TRUE
 
 
 class Counts(BaseModel):
@@ -101,16 +103,33 @@ class Deleted(Counts):
     deleted: Literal[True] = True
 
 
+def _told(value: Any) -> Any:
+    if value is None:
+        raise ValueError("must not be null: leave it out")
+    return value
+
+
+def _drop_defaults(schema: dict[str, Any]) -> None:
+    for each in schema["properties"].values():
+        each.pop("default", None)
+
+
+#: A field that may be left out, and is never null.
+_Flag = Annotated[StrictBool | None, BeforeValidator(_told), WithJsonSchema({"type": "boolean"})]
+_Set = Annotated[Literal[True] | None, BeforeValidator(_told), WithJsonSchema(TRUE)]
+_UpTo = Annotated[str | None, Field(max_length=64), BeforeValidator(_told), WithJsonSchema(CURSOR)]
+
+
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_drop_defaults)
 
 
 class MarkOne(_Body):
     """At least one mark; several are one change. Archived implies read, read implies seen."""
 
-    read: StrictBool | None = None
-    seen: Literal[True] | None = None
-    archived: StrictBool | None = None
+    read: _Flag = None
+    seen: _Set = None
+    archived: _Flag = None
 
     @model_validator(mode="after")
     def _something_that_can_be(self) -> MarkOne:
@@ -120,13 +139,20 @@ class MarkOne(_Body):
             raise ValueError("an archived notification is read: leave out read, or archive it not")
         return self
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> Any:
+        """Add what the validator demands."""
+        schema = handler(core_schema)
+        unread = {"properties": {"archived": TRUE, "read": {"const": False}}, "required": ["archived", "read"]}
+        return {**schema, "minProperties": 1, "not": unread}
+
 
 class MarkAll(_Body):
     """Exactly one mark, for all that was created up to `upTo` (without it: for all)."""
 
-    read: Literal[True] | None = None
-    seen: Literal[True] | None = None
-    upTo: str | None = Field(None, max_length=64)
+    read: _Set = None
+    seen: _Set = None
+    upTo: _UpTo = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> MarkAll:
@@ -134,8 +160,13 @@ class MarkAll(_Body):
             raise ValueError("name exactly one of read, seen")
         return self
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> Any:
+        """Add what the validator demands."""
+        return {**handler(core_schema), "oneOf": [{"required": ["read"]}, {"required": ["seen"]}]}
+
 
 class ReadAll(_Body):
     """The optional bound of `read-all`."""
 
-    upTo: str | None = Field(None, max_length=64)
+    upTo: _UpTo = None

@@ -6,8 +6,9 @@ from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
+from api.json_schemas import NAME, TENANT
 from shared.cloudevent import MAX_ID, is_name
 from shared.errors import NotFound
 
@@ -39,4 +40,7 @@ def _printable(value: str) -> str:
 
 
 #: A parameter that names something.
-Name = Annotated[str, AfterValidator(_printable)]
+Name = Annotated[str, AfterValidator(_printable), WithJsonSchema(NAME)]
+#: A part of the path; `names_of` reads it.
+PathName = Annotated[str, WithJsonSchema(NAME)]
+TenantName = Annotated[str, WithJsonSchema(TENANT)]

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -62,11 +63,21 @@ def _invalid(_request: Request, error: Exception) -> Response:
     return problem_response(invalid(faults, skipped=1))
 
 
-def _http(_request: Request, error: Exception) -> Response:
+def _methods_of(request: Request) -> list[str]:
+    """Return what the address takes: Starlette tells of the first call that it finds there alone."""
+    found = [each for each in iter_route_contexts(request.app.routes) if each.path_regex.match(request.scope["path"])]
+    # `/read-all` is also an `/{id}`, and not meant as one.
+    nearest = min((str(each.path_format) for each in found), key=lambda path: path.count("{"), default="")
+    return sorted({method for each in found if each.path_format == nearest for method in each.methods or ()} - {"HEAD"})
+
+
+def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     title = _TITLES.get(error.status_code, error.detail).rstrip(".")
     problem = {"type": "about:blank", "title": title, "status": error.status_code, "detail": error.detail}
-    headers = {"cache-control": "no-store", **(error.headers or {})}
+    headers = {"cache-control": "no-store", **{name.lower(): value for name, value in (error.headers or {}).items()}}
+    if error.status_code == 405:
+        headers["allow"] = ", ".join(_methods_of(request)) or headers.get("allow", "")
     return Response(dumps(problem), error.status_code, headers, PROBLEM_JSON)
 
 

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from api.body import answer, problems
 from api.bulk import rows_body, store_rows
 from api.credentials import DirectoryKey, require_tenant
-from api.directory_models import Changed, Members, MembershipRow
-from api.paths import Name, names_of
+from api.directory_models import Members, MembershipRow, TopicsChanged
+from api.paths import Name, PathName, names_of
 from shared import db, topics
 from shared.directory import unknown_recipient
 from shared.statements import arun
@@ -23,14 +23,16 @@ router = APIRouter(prefix="/topics")
 MAX_MEMBERS = 1_000
 
 
-async def _topic(request: Request, key: DirectoryKey, tenant: str, topic: str) -> tuple[str, str]:
+async def _topic(request: Request, key: DirectoryKey, tenant: PathName, topic: PathName) -> tuple[str, str]:
     """Return the tenant, which the key may use, and the topic that the path names."""
     tenant, topic, _ = names_of(request, 3)
     require_tenant(key, tenant)
     return tenant, topic
 
 
-async def _membership(request: Request, key: DirectoryKey, tenant: str, topic: str, recipient: str) -> Membership:
+async def _membership(
+    request: Request, key: DirectoryKey, tenant: PathName, topic: PathName, recipient: PathName
+) -> Membership:
     """Return the membership that the path names, in a tenant that the key may use."""
     tenant, topic, _, recipient = names_of(request, 4)
     require_tenant(key, tenant)
@@ -78,7 +80,7 @@ async def leave(membership: OneMembership) -> Response:
 
 @router.post(
     "/bulk",
-    response_model=Changed,
+    response_model=TopicsChanged,
     openapi_extra=rows_body(MembershipRow),
     responses=problems(400, 401, 403, 415, 503),
 )

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from api.body import answer, problems, read_body, require_type
 from api.deps import FanOutWaker
 from api.events import Posted, store
+from api.json_schemas import EXAMPLE_WEBHOOK
 from api.paths import Name
 from shared import cloudevent, db, directory, events, github, signing, strict_json, topics
 from shared.cloudevent import Event
@@ -113,21 +114,32 @@ def _github_headers(request: Request) -> tuple[str, str, str]:
     return told["X-GitHub-Delivery"], told["X-GitHub-Event"], signature
 
 
+def headers_of(name: str, description: str, pattern: str = "^[!-~]{1,200}$") -> dict[str, Any]:
+    """Return the OpenAPI description of a header that must be there."""
+    schema = {"type": "string", "pattern": pattern}
+    return {"name": name, "in": "header", "required": True, "description": description, "schema": schema}
+
+
 _PAYLOAD = {"type": "object", "description": "The delivery, as GitHub sends it."}
 _GITHUB_BODY = {
+    "parameters": [
+        headers_of("X-Hub-Signature-256", "`sha256=` and the HMAC of the body", "^sha256=[0-9a-f]{64}$"),
+        headers_of("X-GitHub-Delivery", "The delivery's id, which becomes the event's"),
+        headers_of("X-GitHub-Event", "What happened, as GitHub names it"),
+    ],
     "requestBody": {
         "required": True,
-        "content": {
-            JSON: {"schema": _PAYLOAD},
-            FORM: {"schema": {"type": "object", "properties": {"payload": {"type": "string"}}}},
-        },
-    }
+        "content": {JSON: {"schema": _PAYLOAD, "example": {"action": "opened"}}},
+    },
 }
 
 
 @router.post("/github", status_code=202, response_model=Posted, openapi_extra=_GITHUB_BODY, responses=_RESPONSES)
 async def from_github(request: Request, waker: FanOutWaker, tenant: Name) -> Response:
-    """Take a delivery of GitHub. `X-GitHub-Delivery` is the event's id: a redelivery notifies nobody again."""
+    """Take a delivery of GitHub, as JSON or as GitHub's form with one field `payload`.
+
+    `X-GitHub-Delivery` is the event's id: a redelivery notifies nobody again.
+    """
     id, name, signature = _github_headers(request)
     kind = require_type(request, (JSON, FORM))
     found = await _secrets(tenant, "github")
@@ -167,24 +179,19 @@ def _as_sent(error: FieldError) -> FieldError:
     return FieldError(names.get(error.field, error.field), error.message)
 
 
+_SIGNATURES = "^v1,[A-Za-z0-9+/]{43}=( v1,[A-Za-z0-9+/]{43}=)*$"
 _STANDARD_BODY = {
+    "parameters": [
+        headers_of("webhook-id", "The event's id"),
+        headers_of("webhook-timestamp", "Unix seconds", "^[0-9]{1,12}$"),
+        headers_of(
+            "webhook-signature", "`v1,` and the HMAC of id, timestamp and body; several apart by blanks", _SIGNATURES
+        ),
+    ],
     "requestBody": {
         "required": True,
-        "content": {
-            JSON: {
-                "schema": {
-                    "type": "object",
-                    "required": [*_STANDARD_FIELDS],
-                    "additionalProperties": False,
-                    "properties": {
-                        "type": {"type": "string"},
-                        "timestamp": {"type": "string", "format": "date-time"},
-                        "data": {"type": "object"},
-                    },
-                }
-            }
-        },
-    }
+        "content": {JSON: {"schema": {"$ref": "#/components/schemas/StandardWebhook"}, "example": EXAMPLE_WEBHOOK}},
+    },
 }
 
 
