@@ -23,14 +23,13 @@ from shared.settings import settings
 
 Document = dict[str, Any]
 
-SUBSCRIBER, PRODUCER = "subscriberToken", "producerKey"
-_SECURITY: Document = {
-    SUBSCRIBER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A recipient's token."},
-    PRODUCER: {"type": "http", "scheme": "bearer", "description": "A key of `carillon key create`."},
-}
+SUBSCRIBER, COOKIE, PRODUCER = "subscriberToken", "sessionCookie", "producerKey"
+#: What else a call answers for its credential; a cookie that comes from another page, or with a form, is refused.
+_REFUSALS = {SUBSCRIBER: (401, 403, 503), COOKIE: (401, 403, 503), PRODUCER: (401, 403, 503)}
+_UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 #: The dependency of a call tells whose credential it takes.
-_CREDENTIALS = {get_args(deps.CurrentSubscriber)[1].dependency: SUBSCRIBER} | {
-    get_args(key)[1].dependency: PRODUCER
+_CREDENTIALS = {get_args(deps.CurrentSubscriber)[1].dependency: (SUBSCRIBER, COOKIE)} | {
+    get_args(key)[1].dependency: (PRODUCER,)
     for key in (credentials.EventsKey, credentials.DirectoryKey, credentials.OperatorKey)
 }
 #: Schemas that FastAPI adds for its own form of an error, which nobody is ever answered.
@@ -59,10 +58,11 @@ def describe(app: FastAPI) -> Document:
     document: Document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
-    for path, method, operation in _operations(document):
+    for _, _, operation in _operations(document):
         _tidy(operation)
-        operation.update(stream_description.OPERATIONS.get((method, path), {}))
     _add_credentials(app, document)
+    for (method, path), told in stream_description.OPERATIONS.items():
+        document["paths"][path][method] |= told
     document["paths"].update(stream_description.paths())
     for (method, path), links in examples.LINKS.items():
         _success(document["paths"][path][method])["links"] = links
@@ -96,10 +96,30 @@ def _add_credentials(app: FastAPI, document: Document) -> None:
     for route in iter_route_contexts(app.routes):
         if not isinstance(route.original_route, APIRoute) or not route.include_in_schema:
             continue
-        schemes = {_CREDENTIALS[call] for call in _calls(route.dependant) if call in _CREDENTIALS}
+        schemes = [scheme for call in _calls(route.dependant) for scheme in _CREDENTIALS.get(call, ())]
         for method in route.methods or ():
             operation = document["paths"][route.path_format][method.lower()]
-            operation["security"] = [{scheme: []} for scheme in sorted(schemes)]
+            operation["security"] = [{scheme: []} for scheme in schemes]
+            _add_refusals(operation, schemes, method)
+
+
+def _add_refusals(operation: Document, schemes: list[str], method: str) -> None:
+    statuses = {status for scheme in schemes for status in _REFUSALS[scheme]}
+    if COOKIE in schemes and method in _UNSAFE:
+        statuses.add(415)
+    told = {str(status): problem for status, problem in problems(*sorted(statuses)).items()}
+    operation["responses"] = dict(sorted({**told, **operation["responses"]}.items()))
+
+
+def _security() -> Document:
+    return {
+        SUBSCRIBER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A recipient's token."},
+        COOKIE: {
+            "type": "apiKey", "in": "cookie", "name": settings().session_cookie,
+            "description": "A session of `POST /api/session`, or the host's own.",
+        },
+        PRODUCER: {"type": "http", "scheme": "bearer", "description": "A key of `carillon key create`."},
+    }  # fmt: skip
 
 
 def _calls(dependant: Dependant) -> Iterator[Any]:
@@ -120,7 +140,7 @@ def _complete_schemas(document: Document) -> None:
     }
     for name, example in examples.ANSWERS.items():
         schemas[name]["examples"] = [example]
-    document["components"]["securitySchemes"] = _SECURITY
+    document["components"]["securitySchemes"] = _security()
 
 
 def _bound(document: Document) -> None:

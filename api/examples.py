@@ -34,6 +34,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "MarkAll": {"read": True, "upTo": "1-42"},
     "ReadAll": {"upTo": "1-42"},
     "RecipientBody": {"roles": ["student"], "locale": "en", "attributes": {"name": "Ada"}},
+    "RevocationBody": {"tenant": "uni-berlin", "recipient": "ada"},
     "GraphQLRequest": {"query": "{ unreadNotificationCount }"},
 }
 #: By the name of the answer's schema.
@@ -80,6 +81,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "pushConfirmed": True,
         "milliseconds": 18.3,
     },
+    "SessionAnswer": {"tenant": "uni-berlin", "recipient": "ada", "expiresAt": "2026-03-01T13:00:00Z"},
+    "RevocationAnswer": {"tenant": "uni-berlin", "recipient": "ada", "revokedAt": "2026-03-01T12:00:00Z"},
     "Alive": {"status": "alive"},
     "Readiness": {"status": "ready", "degraded": ["redis"]},
 }

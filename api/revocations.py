@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, WithJsonSchema
 from starlette.responses import Response
 
-from api.body import answer, problems, read_body, require_type
+from api.body import answer, json_body, problems, read_body, require_type
 from api.credentials import DirectoryKey, require_tenant
+from api.json_schemas import NAME
 from api.problems import invalid
 from api.session import Watching
 from shared import db, revocations, strict_json
@@ -32,7 +33,7 @@ def _is_name(value: str) -> str:
     return value
 
 
-Name = Annotated[str, AfterValidator(_is_name)]
+Name = Annotated[str, AfterValidator(_is_name), WithJsonSchema(NAME)]
 
 
 class RevocationBody(BaseModel):
@@ -52,16 +53,11 @@ class RevocationAnswer(BaseModel):
     revokedAt: datetime
 
 
-_BODY = {"requestBody": {"required": True, "content": {JSON: {"schema": RevocationBody.model_json_schema()}}}}
-
-
 @router.post(
     "",
     status_code=201,
     response_model=RevocationAnswer,
-    openapi_extra={
-        "requestBody": {"required": True, "content": {JSON: {"schema": RevocationBody.model_json_schema()}}}
-    },
+    openapi_extra=json_body(RevocationBody),
     responses=problems(400, 401, 403, 413, 415, 422, 503),
 )
 async def revoke(request: Request, key: DirectoryKey, watch: Watching) -> Response:

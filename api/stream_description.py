@@ -1,4 +1,4 @@
-"""The OpenAPI description of the stream and of the calls around it."""
+"""The OpenAPI description of the stream, and what it takes to begin a session and to end one."""
 
 from __future__ import annotations
 
@@ -32,14 +32,20 @@ def _responses(*statuses: int) -> dict[str, Any]:
     return {str(status): told for status, told in problems(*statuses).items()}
 
 
-#: What the calls around the stream answer, by method and path.
+_NOTHING = {"type": "object", "additionalProperties": False, "description": "There is nothing to say."}
+#: What stands in place of what is derived, by method and path.
 OPERATIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("post", "/api/notifications/stream/tickets"): {
         "responses": {
             "201": _answer("A ticket", _object(ticket=_TEXT, expiresIn=_COUNT), {"ticket": "kq3l8V…", "expiresIn": 30}),
-            **_responses(401, 503),
+            **_responses(401, 403, 415, 503),
         }
     },
+    ("post", "/api/session"): {
+        "security": [{"subscriberToken": []}],
+        "requestBody": {"required": False, "content": {"application/json": {"schema": _NOTHING, "example": {}}}},
+    },
+    ("delete", "/api/session"): {"security": [{"sessionCookie": []}]},
     ("get", "/api/stream/connections"): {
         "responses": {
             "200": _answer(
@@ -84,8 +90,8 @@ def _operation(name: str) -> dict[str, Any]:
         "description": "Server-Sent Events without an end; what they say is told in docs/protocol.md.",
         "operationId": f"stream.{name}",
         "parameters": parameters,
-        "responses": {"200": {"description": "The stream", "content": frames}, **_responses(401, 422, 429, 503)},
-        "security": [{"subscriberToken": []}],
+        "responses": {"200": {"description": "The stream", "content": frames}, **_responses(401, 403, 422, 429, 503)},
+        "security": [{"subscriberToken": []}, {"sessionCookie": []}],
     }
 
 

@@ -41,6 +41,9 @@ CALLS = """
     GET    /api/notifications/subscribe
     POST   /api/notifications/stream/tickets
     POST   /graphql
+    POST   /api/session
+    DELETE /api/session
+    POST   /api/revocations
     GET    /api/stream/connections
     POST   /api/test/notifications
     GET    /healthz
@@ -80,7 +83,7 @@ def test_every_call_states_its_problems_with_an_example(document: dict[str, Any]
         assert any(status[0] == "2" for status in answers), call
         assert "401" in answers or not operation.get("security"), call
         assert {"401", "503"} <= answers.keys() or call in ("GET /healthz", "GET /readyz"), call
-        assert "requestBody" not in operation or answers.keys() >= BODY_FAULTS, call
+        assert operation.get("requestBody") is None or answers.keys() >= BODY_FAULTS, call
         for status, answer in answers.items():
             if status[0] == "4":
                 ((kind, told),) = answer["content"].items()

@@ -18,7 +18,7 @@ from carillon_client.retry import LONGEST_PAUSE_S, pause_after
         (100, None, 1.0, LONGEST_PAUSE_S),
         (10**6, None, 0.0, LONGEST_PAUSE_S / 2),
         (1, "3", 1.0, 3.2),
-        (1, "Wed, 21 Oct 2026 07:28:00 GMT", 1.0, 0.2),
+        (1, "Wed, 21 Oct 2015 07:28:00 GMT", 1.0, 0.2),
         (1, "-3", 1.0, 0.2),
     ],
 )
