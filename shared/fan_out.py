@@ -90,6 +90,12 @@ def suspect_these() -> TextClause:
 
 
 @cache
+def suspect_one() -> TextClause:
+    """Mark an event as a suspect if it is pending; waits for whoever holds it, as that one may die of it too."""
+    return text("UPDATE events SET tried_at = clock_timestamp() WHERE key = :key AND state = 'accepted'")
+
+
+@cache
 def begin_attempt() -> TextClause:
     """Count an attempt of a suspect, unless it is held, not pending, or has had `most`; selects the new number."""
     return text("""

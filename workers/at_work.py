@@ -48,7 +48,11 @@ def begin(key: int) -> None:
 
 
 def predecessors() -> int | None:
-    """Return, once, the event that this process's predecessor was at when it died; None: it did not, or at none."""
-    global _predecessors
-    key, _predecessors = _predecessors, None
-    return key
+    """Return the event that this process's predecessor was at when it died; None: it did not, at none, or `settle`."""
+    return _predecessors
+
+
+def settle() -> None:
+    """Note that `predecessors` was taken care of."""
+    global _predecessors  # noqa: PLW0603 - one for each process
+    _predecessors = None

@@ -120,7 +120,8 @@ def suspect_predecessors() -> None:
         return
     log().warning("fan_out.died_at", event_key=key)
     with db.transaction() as connection:
-        connection.execute(fan_out.suspect_these(), {"keys": [key]})
+        connection.execute(fan_out.suspect_one(), {"key": key})
+    at_work.settle()
 
 
 def isolate_pending(deadline: float) -> None:
