@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from shared.errors import StartError
-from shared.logs import log
+from shared.logs import log, place_of
 from shared.settings import settings
 from workers import broker
 from workers.fan_out import run_batch, suspect_predecessors
@@ -44,7 +44,11 @@ def _stand_by() -> None:
     broker.stand_in()
     client = _client()
     while True:
-        look(client)
+        try:
+            look(client)
+        except Exception as error:
+            # The thread goes on: nobody would start it again.
+            log().error("standby.failed", reason=type(error).__name__, where=place_of(error))
         threading.Event().wait(LOOK_S)
 
 

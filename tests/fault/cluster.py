@@ -151,14 +151,14 @@ class Cluster:
 
     def _give_clock(self, name: str, part: Child) -> None:
         """Have a part run by a clock that its file in `clocks` sets; it needs a process that is not forked."""
-        libraries = [str(found) for found in Path("/usr/lib").glob(FAKETIME)]
-        assert libraries, "A clock that can be set needs libfaketime: apt-get install libfaketime"
+        library = faketime()
+        assert library is not None, "no libfaketime"
         file = self.clocks / name
         file.write_text("+0\n")
         part.zygote = None
         part.environment = {
             **part.environment,
-            "LD_PRELOAD": libraries[0],
+            "LD_PRELOAD": library,
             "FAKETIME_TIMESTAMP_FILE": str(file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
@@ -200,6 +200,11 @@ class Cluster:
     def connect(self) -> psycopg.Connection[Row]:
         """Return a connection to PostgreSQL that no proxy stands before; it commits by itself."""
         return directory.connect(self.postgres.url())
+
+
+def faketime() -> str | None:
+    """Return the path of the library by which a process's clock can be set, None where it is not installed."""
+    return next((str(found) for found in Path("/usr/lib").glob(FAKETIME)), None)
 
 
 def _through(url: str, port: int, proxy: Proxy) -> str:

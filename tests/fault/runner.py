@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.settings import PROJECT_ROOT
+from tests.fault.cluster import faketime
 from tests.fault.faults import FAULTS
 from tests.fault.load import BATCH, PEOPLE, RATE
 from tests.fault.trial import MEMORY_MIB, REPAIR_S, Fault, Result, run
@@ -148,6 +149,14 @@ def _is_done(fault: Fault, entry: Entry | None) -> bool:
     return entry is not None and entry["passed"] and entry["times"] >= fault.times
 
 
+def require(chosen: list[Fault]) -> None:
+    """End with one sentence where this machine lacks what one of the faults needs."""
+    if any(fault.shape.clocks for fault in chosen) and faketime() is None:
+        raise SystemExit("Setting a process's clock needs libfaketime (Debian: apt-get install libfaketime).")
+    if any(fault.shape.disk_mib for fault in chosen) and os.geteuid():
+        raise SystemExit("Filling PostgreSQL's disk needs a small one: run this as root, who may mount it.")
+
+
 @contextmanager
 def _one_zygote() -> Iterator[None]:
     """Let every cluster's processes be forked from one that imported the product once: 3 s less for each fault."""
@@ -171,6 +180,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     state = read_state()
     chosen = due(state, options.only)
+    require(chosen)
     with _one_zygote():
         passed = [run_and_keep(fault, state, options.times, options.seed) for fault in chosen]
     print(f"{sum(passed)} of {len(chosen)} faults passed; the table is in {TABLE.relative_to(Path.cwd())}")
