@@ -1,4 +1,4 @@
-"""The broker's connections: they come back soon after the broker does, and tell at once while it is away."""
+"""The broker's connections: they come back soon after it does, and no failed acknowledgement blocks a worker."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from celery.app.amqp import AMQP
 from kombu.connection import Connection as KombuConnection
+from kombu.transport import redis, virtual
 
 #: Between two attempts to reach a broker that is away. Kombu's default grows to 30 s, which a worker that lost its
 #: broker for ten minutes would sleep on after the broker's return.
@@ -27,8 +28,48 @@ def stands_in() -> bool:
     return getattr(_thread, "stands_in", False)
 
 
+class QoS(redis.QoS):
+    """Kombu's, but that a message whose acknowledgement fails leaves its place.
+
+    In kombu 5.7 it keeps it for ever: a worker that takes one message at a time, and whose broker stood still when it
+    had done that one, took none again. The message comes again after the visibility timeout, and finds nothing to do.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge a message; raises what the broker's client does."""
+        try:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+            raise
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Give a message back, or up; raises what the broker's client does."""
+        try:
+            super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+            raise
+
+
+class Channel(redis.Channel):
+    """A channel with that quality of service."""
+
+    QoS = QoS
+
+
+class Transport(redis.Transport):
+    """Redis as the transport, with such channels."""
+
+    Channel = Channel
+
+
 class Connection(KombuConnection):
     """A connection that is tried again every `RECONNECT_S`, unless told otherwise."""
+
+    def get_transport_cls(self) -> type[virtual.Transport]:
+        """Return the class of the transport."""
+        return Transport
 
     def ensure_connection(self, *args: Any, **kwargs: Any) -> Connection:
         """Return the connection once it is established; kombu says how it waits and what it raises."""

@@ -128,3 +128,17 @@ def test_a_broker_that_is_back_is_noticed_within_two_seconds_however_long_it_was
     with pytest.raises(OperationalError):
         connection.ensure_connection(lambda _error, wait: waits.append(wait), 3, interval_start=0, interval_step=2)
     assert waits == [0.0, 2.0, 2.0]
+
+
+def test_a_message_whose_acknowledgement_fails_makes_room_for_the_next_one(private_redis: EmbeddedRedis) -> None:
+    """Pins that a worker goes on: in kombu 5.7 a place was lost with each, and with the last one it stood still."""
+    with app.amqp.Connection(private_redis.url(1)) as connection, connection.SimpleQueue("lane") as lane:
+        lane.put({})
+        message = lane.get(timeout=5)
+        message.channel.qos.prefetch_count = 1
+        assert not message.channel.qos.can_consume()
+        private_redis.kill()
+        with pytest.raises(connection.connection_errors):
+            message.ack()
+        assert message.channel.qos.can_consume()
+        private_redis.start()
