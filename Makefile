@@ -17,10 +17,10 @@ ifdef FLOWER_PORT
 export CARILLON_FLOWER_PORT := $(FLOWER_PORT)
 endif
 
-.PHONY: help up test check fmt bench fault lock audit clean
+.PHONY: help up test check fmt bench fault fault-mutations lock audit clean
 
 help:  ## Show these targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
 up: $(VENV)/.product  ## Start everything on this machine; Ctrl-C stops it
 	@$(BIN)/carillon up --with-parent
@@ -44,6 +44,9 @@ bench: $(VENV)/.development  ## Measure the whole way, from the event to the str
 
 fault: $(VENV)/.development  ## Break every part under load, for an hour, and write docs/faults.md (it goes on where it was stopped)
 	@$(BIN)/python -m tests.fault.runner
+
+fault-mutations: $(VENV)/.development  ## Break one mechanism after the other in a copy, and see its test go red (10 minutes)
+	@$(BIN)/python -m tests.fault.mutate
 
 audit: $(VENV)/.development  ## Look the locked packages up among the known vulnerabilities (needs the network)
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock

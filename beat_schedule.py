@@ -31,6 +31,10 @@ PURGE_TASK = "carillon.purge"
 FORGET_TASK = "carillon.forget"
 FAILED_LOGINS_TASK = "carillon.failed_logins"
 HEARTBEAT_S = 5.0
+#: A run that no worker took for so long has nothing to add to later ones: bounds what waits for workers to return. Beat
+#: tells the moment by its clock, and the worker compares it with its own: where they differ by more than this, a worker
+#: drops every run.
+EXPIRES_S = 300.0
 
 JOBS = (
     Job(SWEEP_TASK, 1.0, MAINTENANCE_QUEUE, "what a lost message left is picked up within two seconds"),
@@ -47,8 +51,7 @@ JOBS = (
 
 
 def _entry(job: Job) -> dict[str, Any]:
-    # A run that no worker took until its next one is due has nothing to add to that one.
-    options = {"queue": job.queue, "expires": max(job.every_s, HEARTBEAT_S)}
+    options = {"queue": job.queue, "expires": max(job.every_s, EXPIRES_S)}
     return {"task": job.task, "schedule": job.every_s, "args": job.args, "options": options}
 
 

@@ -19,6 +19,7 @@ import structlog
 from psycopg import sql
 
 from shared import db
+from shared.catalog import catalog
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from shared.settings import settings
 from tests.servers import ApiServer, Beat, Child, Worker
@@ -172,6 +173,8 @@ def configured(settings_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) ->
     for name, value in settings_env.items():
         monkeypatch.setenv(name, value)
     _forget_settings()
+    # As workers do before they take tasks: on a busy machine, reading it takes longer than a transaction may idle.
+    catalog()
     yield settings_env
     if db._shared_engine.cache_info().currsize:
         db._shared_engine().dispose()

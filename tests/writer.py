@@ -10,9 +10,13 @@ from uuid import UUID, uuid4
 import psycopg
 import redis
 from psycopg.rows import dict_row
+from sqlalchemy import create_engine
 
 from shared.cursor import Cursor
+from shared.db import sqlalchemy_url
+from shared.directory import delete_recipient
 from shared.frames import Change, Counters, DeletedReason, channel_of, created, deleted, dumps, live, shared_rest
+from shared.statements import run
 from shared.wake import chunk_channel
 
 TENANT = "north"
@@ -26,6 +30,7 @@ class Writer:
     def __init__(self, database_url: str, redis_url: str) -> None:
         self._database: psycopg.Connection[dict[str, object]] = psycopg.connect(database_url, row_factory=dict_row)
         self._redis = redis.Redis.from_url(redis_url)
+        self._url = database_url
         with self._database.transaction():
             self._database.execute("INSERT INTO tenants (id) VALUES (%s) ON CONFLICT DO NOTHING", [TENANT])
 
@@ -83,6 +88,17 @@ class Writer:
                 "UPDATE notifications SET deleted_at = now(), seq = %s WHERE id = %s", [cursor.seq, id]
             )
         return self._publish(recipient, deleted(cursor, counters, [id], DeletedReason.USER), lose)
+
+    def delete_recipient(self, recipient: str) -> None:
+        """Remove the person's data, by the product's own program; nothing is published for it."""
+        key = "SELECT key, tenant, recipient FROM inboxes WHERE tenant = %s AND recipient = %s"
+        register = f"INSERT INTO recipients (key, tenant, id) {key} ON CONFLICT DO NOTHING"
+        with self._database.transaction():
+            self._database.execute(register.encode(), [TENANT, recipient])
+        engine = create_engine(sqlalchemy_url(self._url))
+        with engine.begin() as connection:
+            run(connection, delete_recipient(TENANT, recipient))
+        engine.dispose()
 
     def publish(self, recipient: str, frame: bytes) -> None:
         """Publish a frame (again)."""

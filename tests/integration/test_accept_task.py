@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import psutil
 import pytest
 from celery import Celery
 from redis import Redis
@@ -179,6 +180,22 @@ class TestWhileTheDatabaseIsAway:
         name = producer.send(body, producer.headers(body))
         eventually(lambda: "accept.waits" in worker.output, within=PATIENCE_S)
         assert producer.results.get(name) is None
+        private_postgres.start()
+        assert producer.result(name) == {"events": [{"id": "during", "status": "accepted"}]}
+        assert rows(private_postgres.url(), "SELECT id FROM events ORDER BY key") == [("before",), ("during",)]
+
+    def test_a_process_that_dies_while_it_waits_gives_its_message_back(
+        self, private_postgres: EmbeddedPostgres, producer: Producer, new_worker: Callable[..., Worker]
+    ) -> None:
+        """Fails when messages are acknowledged before their work is done, or with the process that died of it."""
+        worker = new_worker(concurrency=1)
+        producer.told(_text(id="before"))
+        private_postgres.kill()
+        body = _text(id="during")
+        name = producer.send(body, producer.headers(body))
+        eventually(lambda: "accept.waits" in worker.output, within=PATIENCE_S)
+        for child in psutil.Process(worker.pid).children():
+            child.kill()
         private_postgres.start()
         assert producer.result(name) == {"events": [{"id": "during", "status": "accepted"}]}
         assert rows(private_postgres.url(), "SELECT id FROM events ORDER BY key") == [("before",), ("during",)]

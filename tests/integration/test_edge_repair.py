@@ -12,6 +12,7 @@ from functools import partial
 from itertools import count
 
 import httpx
+import psycopg
 import pytest
 from redis.asyncio import Redis
 
@@ -25,6 +26,8 @@ from tests.writer import TENANT, Writer
 #: Seconds between two rounds of the reconciler here, and what a loaded machine may add.
 INTERVAL = 1.0
 SLACK = 4.0
+#: A read that waits for a lock is given up, and the stream refused, after 2 s (`db.LOCK_TIMEOUT_MS`).
+BEFORE_REFUSAL = 1.5
 _redis_numbers = count()
 
 
@@ -155,6 +158,34 @@ async def test_a_new_epoch_is_told_reset_and_the_stream_goes_on(
             assert (await quiet.count(2, within=INTERVAL + SLACK))[1].kind == "reset"
 
 
+async def test_a_deleted_recipients_stream_is_told_reset_within_one_interval(edge: Edge, ada: str) -> None:
+    edge.writer.create(ada)
+    async with edge.listener(ada) as stream:
+        await stream.count(1)
+        edge.writer.delete_recipient(ada)
+        frames = await stream.count(2, within=INTERVAL + SLACK)
+        assert [(frame.kind, frame.seq, frame.data["unreadCount"]) for frame in frames] == [
+            ("connected", 1, 1), ("reset", 2, 0)
+        ]  # fmt: skip
+    async with edge.listener(ada, Last_Event_ID="1-1") as resumed:
+        assert [frame.kind for frame in await resumed.count(2)] == ["connected", "reset"]
+
+
+async def test_a_stream_listens_before_it_reads(edge: Edge, ada: str, redis_server: EmbeddedRedis) -> None:
+    """Fails when the page is read first: what is published between the two would wait for the reconciler (I4)."""
+    async with await psycopg.AsyncConnection.connect(edge.environment["CARILLON_DATABASE_URL"]) as holder:
+        await holder.execute("LOCK TABLE inboxes IN ACCESS EXCLUSIVE MODE")
+        stream = edge.listener(ada)
+        opening = asyncio.create_task(stream.open())
+        try:
+            await live_again(edge, ada, redis_server, within=BEFORE_REFUSAL)
+            assert not opening.done()
+        finally:
+            await holder.rollback()
+    async with await opening:
+        assert chain(await stream.count(1)) == [("connected", 0)]
+
+
 async def test_a_killed_redis_costs_one_interval_and_no_change(
     edge: Edge, ada: str, redis_server: EmbeddedRedis
 ) -> None:
@@ -178,14 +209,14 @@ async def test_a_killed_redis_costs_one_interval_and_no_change(
                 chain(each.told())
 
 
-async def live_again(edge: Edge, recipient: str, server: EmbeddedRedis) -> None:
-    """Return once the process listens to the recipient's channel on the restarted Redis."""
+async def live_again(edge: Edge, recipient: str, server: EmbeddedRedis, within: float = 10.0) -> None:
+    """Return once the process listens to the recipient's channel on that Redis."""
     async with Redis.from_url(server.url()) as client:
 
         async def listens() -> bool:
             return bool((await client.pubsub_numsub(channel_of(TENANT, recipient)))[0][1])
 
-        await eventually_async(listens)
+        await eventually_async(listens, within)
 
 
 async def test_a_stopped_redis_neither_closes_streams_nor_keeps_new_ones_out(

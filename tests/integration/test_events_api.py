@@ -214,7 +214,8 @@ async def test_without_the_database_the_answer_is_503_with_retry_after(
         with session.transaction():
             session.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
             answer = await post(api, key, envelope("during"))
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.status_code == 503
+    assert answer.headers.get("retry-after") == "1"
     assert rows(database_url, "SELECT id FROM events") == [("before",)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -187,6 +188,24 @@ def test_reading_one_is_one_change_and_again_is_none(
     frame = {"id": "1-3", "prev": 2, "type": "read", "notificationId": one, "readAt": told["readAt"],
              "seenAt": told["seenAt"], "archivedAt": None, "unreadCount": 1, "unseenCount": 1}  # fmt: skip
     assert frames() == [frame]
+
+
+def test_twenty_marks_at_once_take_twenty_numbers_and_empty_the_badge(
+    ada: Client, notify: Callable[..., None], frames: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """Fails when an inbox is read without its lock: two changes would take one number, and counters be wrong (I3)."""
+    many = 20
+    notify(many)
+    frames()
+    with ThreadPoolExecutor(many) as threads:
+        answers = list(threads.map(lambda id: ada.patch(f"/notifications/{id}", json={"read": True}).json(), ids(ada)))
+    expected = list(range(many + 1, 2 * many + 1))
+    assert sorted(answer["seq"] for answer in answers) == expected
+    assert sorted(answer["unreadCount"] for answer in answers) == list(range(many))
+    assert sorted(int(frame["id"].split("-")[1]) for frame in frames()) == expected
+    shown = page(ada)
+    assert sorted(node["seq"] for node in shown["nodes"]) == expected
+    assert (shown["unreadCount"], shown["cursor"]) == (0, f"1-{2 * many}")
 
 
 def test_each_mark_and_its_inverse(

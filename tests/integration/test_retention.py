@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Thread
+
 import orjson
 import psycopg
 import pytest
@@ -9,7 +13,8 @@ import redis
 
 from shared.frames import channel_of
 from tests import directory
-from tests.directory import Row
+from tests.directory import Row, count
+from tests.eventually import eventually
 from workers.fan_out import fan_out_pending
 from workers.retention import cap, expire, forget, purge
 
@@ -116,6 +121,40 @@ def test_what_has_expired_goes_and_what_lasts_stays(db: psycopg.Connection[Row])
     assert {row["seq"] for row in directory.notifications(db, dean)[:2]} == {4}
 
 
+@contextmanager
+def held_meanwhile(db: psycopg.Connection[Row], job: Callable[[], bool]) -> Iterator[psycopg.Connection[Row]]:
+    """Hold Ada's inbox, start the job, and give the holder's session once the job waits. It ends after the commit."""
+    running = Thread(target=job)
+    waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with directory.connect(db.info.dsn + f" password={db.info.password}") as other:
+        with other.transaction():
+            other.execute("SELECT 1 FROM inboxes WHERE recipient = 'ada' FOR UPDATE")
+            running.start()
+            eventually(lambda: count(db, waiting) == 1)
+            yield other
+        running.join(30)
+    assert not running.is_alive()
+
+
+def test_what_its_owner_deletes_while_the_expiry_waits_is_deleted_once(db: psycopg.Connection[Row], ada: int) -> None:
+    """Fails when what was found without a lock is not looked at again under it: counters would go down twice."""
+    fill(db, 2)
+    db.execute("UPDATE notifications SET expires_at = now() - interval '1 s' WHERE ordinal = 1")
+    with held_meanwhile(db, expire) as owner:
+        owner.execute("UPDATE notifications SET deleted_at = now(), seq = 3 WHERE ordinal = 1")
+        owner.execute("UPDATE inboxes SET seq = 3, unread = 1, unseen = 1, total = 1 WHERE recipient = 'ada'")
+    assert counters(db, ada) == (3, 2, 1, 1, 1)
+    assert [row["seq"] for row in directory.notifications(db, ada)] == [3, 2]
+
+
+def test_what_a_second_cap_finds_while_the_first_runs_is_deleted_once(db: psycopg.Connection[Row], ada: int) -> None:
+    fill(db, CAP + 1)
+    with held_meanwhile(db, cap) as first:
+        first.execute("UPDATE notifications SET deleted_at = now(), seq = 7 WHERE ordinal = 1")
+        first.execute("UPDATE inboxes SET capped = 1, seq = 7, unread = 5, unseen = 5, total = 5")
+    assert counters(db, ada) == (7, CAP + 1, CAP, CAP, CAP)
+
+
 def test_tombstones_older_than_a_week_go_and_raise_the_floor(db: psycopg.Connection[Row], ada: int) -> None:
     fill(db, 7)
     cap()
@@ -160,6 +199,18 @@ def test_finished_events_are_forgotten_when_no_inbox_shows_them_any_more(db: psy
     assert forget()
     assert [row["key"] for row in db.execute("SELECT key FROM events ORDER BY key").fetchall()] == [2, 3]
     assert first["event_key"] == 1
+
+
+def test_a_finished_event_is_remembered_for_its_whole_retention(db: psycopg.Connection[Row]) -> None:
+    """Pins the time for which posting again is safe: an event that is forgotten would be accepted a second time."""
+    directory.add_tenant(db, "acme")
+    directory.add_event(db, "certificate.issued", ISSUED)
+    fan_out_pending()
+    older = "UPDATE events SET accepted_at = accepted_at - {0}, finished_at = finished_at - {0}"
+    for age, left in (("interval '29 days 23 hours'", 1), ("interval '2 hours'", 0)):
+        db.execute(older.format(age).encode())
+        assert forget()
+        assert count(db, "events") == left
 
 
 def _place_at(db: psycopg.Connection[Row], id: object, moment: object) -> None:
