@@ -23,7 +23,6 @@ from redis.backoff import NoBackoff
 from starlette.types import Send
 
 from api.auth import Subscriber
-from api.files import room_for
 from api.order import State, Verdict
 from api.places import REFUSED_RETRY_S, Counts, Places
 from api.presence import Presence
@@ -36,6 +35,7 @@ from shared.cursor import Cursor
 from shared.errors import Unavailable
 from shared.frames import Counters, FrameEvent, channel_of, created, cursor_of, encode
 from shared.logs import log
+from shared.open_files import room_for
 from shared.settings import settings
 from shared.wake import CHUNK_SHARDS, CONTROL_CHANNEL, chunk_channel
 

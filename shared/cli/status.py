@@ -8,11 +8,8 @@ import typer
 from rich.table import Table
 
 from shared.cli.console import CommandFailed, out
+from shared.liveness import QUEUE_AGE_SECONDS, SILENCE_SECONDS
 
-#: A lane beats every 5 s; silent for longer than this, nobody works there.
-SILENCE_SECONDS = 20.0
-#: Events are fanned out within a second; beyond this, something holds them up.
-QUEUE_AGE_SECONDS = 10.0
 STATE_STYLES = {"failed": "red", "accepted": "yellow", "fanning_out": "yellow", "cancelling": "yellow", "done": "green"}
 
 

@@ -274,6 +274,8 @@ def test_a_secret_from_an_example_is_told_from_a_drawn_one(secret: str, weak: bo
         (["token", "--tenant", "acme", "--recipient", ""], "--recipient must be a text of 1 to 200"),
         (["token", "--tenant", "acme", "--recipient", "a", "--role", "a\nb"], "--role must be a text of 1 to 200"),
         (["events", "retry", "\udcff", "--tenant", "acme", "--source", "/s"], "Argument 3 is not UTF-8."),
+        (["doctor", "--quick"], "name that, too"),
+        (["doctor", "--url", "example.org"], "--url must be an address"),
         (["nonsense"], "nonsense"),
     ],
 )

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from api.files import RESERVED
+from shared.open_files import RESERVED
 
 PROGRAM = """
 import resource, sys
 soft, hard, streams = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-from api.files import room_for
+from shared.open_files import room_for
 print(room_for(streams), *resource.getrlimit(resource.RLIMIT_NOFILE))
 """
 
