@@ -123,12 +123,12 @@ def _roles(connection: Connection, chosen: Settings) -> Iterator[Finding]:
     level = graver_in_production(chosen)
     bare = connection.scalars(_BARE).all()
     if bare:
-        advice = "run `carillon migrate`; if that changes nothing, restore what was switched off: "
-        statements = "; ".join(
-            f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY" for name in bare
+        advice = (
+            "run `carillon migrate`; if that changes nothing, switch on what was switched off, as the owner: "
+            "ALTER TABLE … ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
         )
         what = f"row-level security does not bind everybody on {', '.join(bare)}"
-        yield Finding(level, "row_security", what, advice + statements)
+        yield Finding(level, "row_security", what, advice)
     logins = [tuple(row) for role in (APP, WORKER) for row in connection.execute(text(FAULTS.format(role=role)))]
     fault = login_fault(logins)
     if fault:
