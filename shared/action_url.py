@@ -27,7 +27,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 # The percent-encode sets of the WHATWG URL standard, below the non-ASCII characters that are always encoded.
 _QUERY_SET = frozenset(" \"#<>'")
 _FRAGMENT_SET = frozenset(' "<>`')
-_PATH_SET = frozenset(' "#<>?^`{}')
+#: Chromium encodes the bar as well, which the standard leaves as it is; encoded, it stays so everywhere.
+_PATH_SET = frozenset(' "#<>?^`{|}')
+_SLASHES = "must have exactly one leading slash"
 _ONE_DOT = frozenset({".", "%2e"})
 _TWO_DOTS = frozenset({"..", ".%2e", "%2e.", "%2e%2e"})
 
@@ -54,11 +56,13 @@ def normalise(url: str, hosts: Collection[str] | None = None) -> str:
     if len(url) <= MAX_LENGTH and _PLAIN_PATH.fullmatch(url):
         return url
     _refuse_characters(url)
+    if url.startswith("//"):
+        raise _refused(_SLASHES)
     told = _path_and_more(url) if url.startswith("/") else _absolute(url, hosts)
     if len(told) > MAX_LENGTH:
         raise _refused(f"is longer than {MAX_LENGTH:,} characters")
     if told.startswith("//"):
-        raise _refused("must have exactly one leading slash")
+        raise _refused(_SLASHES)
     return told
 
 
