@@ -17,7 +17,7 @@ ifdef FLOWER_PORT
 export CARILLON_FLOWER_PORT := $(FLOWER_PORT)
 endif
 
-.PHONY: help up test check fmt bench fault fault-mutations lock audit clean
+.PHONY: help up test check fmt bench fault fault-mutations screenshots lock audit clean
 
 help:  ## Show these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -47,6 +47,9 @@ fault: $(VENV)/.development  ## Break every part under load, for an hour, and wr
 
 fault-mutations: $(VENV)/.development  ## Break one mechanism after the other in a copy, and see its test go red (10 minutes)
 	@$(BIN)/python -m tests.fault.mutate
+
+screenshots: $(VENV)/.development  ## Take the documentation's pictures from a running `make up`
+	@$(BIN)/python docs/screenshots.py http://localhost:$${CARILLON_PORT:-8000}
 
 audit: $(VENV)/.development  ## Look the locked packages up among the known vulnerabilities (needs the network)
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import directory, events, graphql, health, inbox, pages, probe, revocations, session, stream, webhooks
+from api.cross_origin import allow_origins
 from api.description import install_description, operation_id
 from api.drain import drain_on_signal
 from api.hub import Hub, tune_gc
@@ -160,6 +161,7 @@ def create_app() -> FastAPI:
     )
     install_problems(app)
     app.add_middleware(Answers)
+    allow_origins(app, settings().allowed_origins)
     stream.install(app)
     for part in (events, webhooks, directory, revocations, session, inbox, graphql, health, probe, pages):
         app.include_router(part.router)

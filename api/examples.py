@@ -40,6 +40,7 @@ BODIES: dict[str, dict[str, Any]] = {
 #: By the name of the answer's schema.
 ANSWERS: dict[str, dict[str, Any]] = {
     "Page": {
+        "inbox": "uni-berlin/ada",
         "nodes": [_NOTIFICATION],
         "pageInfo": {"hasNextPage": True, "endCursor": "o42"},
         "totalCount": 17,
@@ -47,6 +48,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     },
     "UnreadCounts": {**_COUNTS, "byCategory": {"certificate": {"unreadCount": 4, "unseenCount": 2}}},
     "Changes": {
+        "inbox": "uni-berlin/ada",
         "changes": [{"id": "1-42", "prev": 40, "type": "changed", "notifications": [_NOTIFICATION], "deletedIds": []}],
         "hasMore": False,
         "reset": False,

@@ -21,7 +21,7 @@ from api.publish import Publisher
 from shared import db, inbox
 from shared.cursor import Cursor, require_cursor
 from shared.errors import Conflict, NotFound
-from shared.frames import Change, DeletedReason, Row, category_of, deleted, live, notification_json
+from shared.frames import Change, DeletedReason, Row, category_of, deleted, inbox_name, live, notification_json
 from shared.inbox_filter import Filter
 from shared.settings import settings
 
@@ -48,7 +48,7 @@ async def page(who: Subscriber, shown: Filter, before: int | None, limit: int) -
     parameters = {"tenant": who.tenant, "recipient": who.recipient, "before": before, "limit": limit, **values}
     async with db.async_transaction(who.tenant) as connection:
         rows = (await connection.execute(statement, parameters)).mappings().all()
-    return page_json(rows, limit)
+    return {"inbox": inbox_name(who.tenant, who.recipient), **page_json(rows, limit)}
 
 
 async def _row(connection: AsyncConnection, statement: TextClause, **values: Any) -> Row | None:
@@ -98,6 +98,7 @@ async def changes(who: Subscriber, start: Cursor) -> Answer:
         rows = (await connection.execute(inbox.read_changes(), parameters)).mappings().all()
     replay = inbox.replay_of(start, rows, limit)
     return {
+        "inbox": inbox_name(who.tenant, who.recipient),
         "changes": [{"id": str(Cursor(replay.head.epoch, seq)), **step} for seq, step in replay.steps],
         "hasMore": False,
         "reset": replay.reset,

@@ -65,8 +65,9 @@ class PageInfo(BaseModel):
 
 
 class Page(Counts):
-    """A page, newest first. `totalCount` counts what the filters let through."""
+    """A page, newest first. `totalCount` counts what the filters let through; `inbox` names whose inbox it is."""
 
+    inbox: str
     nodes: list[Notification]
     pageInfo: PageInfo
     totalCount: int
@@ -85,6 +86,7 @@ class ChangeStep(BaseModel):
 class Changes(Counts):
     """What a stream would replay after a cursor. `reset`: it can no longer be told, fetch the page again."""
 
+    inbox: str
     changes: list[ChangeStep]
     hasMore: bool
     reset: bool

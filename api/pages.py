@@ -1,11 +1,11 @@
-"""The page at `/` and its files, served as they are written: no build."""
+"""The pages of the demonstration and their files, served as they are written: no build."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import FileResponse, Response
 
-from api import demo
+from api import assets, demo
 from shared.errors import NotFound
 from shared.settings import PROJECT_ROOT, settings
 
@@ -23,6 +23,7 @@ POLICY = "; ".join(
         "form-action 'none'",
         "frame-ancestors 'none'",
         "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
     )
 )
 #: Asked for anew each time: whoever edits a file sees it at the next load.
@@ -33,13 +34,30 @@ FILES = {path.name: MEDIA_TYPES[path.suffix] for path in FOLDER.glob("*") if pat
 
 router = APIRouter(include_in_schema=False)
 router.include_router(demo.router)
+router.include_router(assets.router)
+
+
+#: Address → file, of what exists in development only.
+PAGES = {"/notifications": "notifications.html", "/events": "events.html"}
+
+
+def _page(name: str) -> Response:
+    return FileResponse(FOLDER / name, headers=HEADERS, media_type="text/html")
 
 
 @router.get("/")
-async def page() -> Response:
+async def start() -> Response:
     """The demonstration in development; in production a page that only says what this is."""
-    name = "index.html" if settings().development else "plain.html"
-    return FileResponse(FOLDER / name, headers=HEADERS, media_type="text/html")
+    return _page("index.html" if settings().development else "plain.html")
+
+
+@router.get("/notifications")
+@router.get("/events")
+async def page(request: Request) -> Response:
+    """The full page of one of the demo people, and the form that sends any event."""
+    if not settings().development:
+        raise NotFound
+    return _page(PAGES[request.url.path])
 
 
 @router.get("/static/pages/{name}")

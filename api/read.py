@@ -18,7 +18,7 @@ from api.tasks import end
 from shared import db
 from shared.cursor import Cursor
 from shared.errors import Unavailable
-from shared.frames import FrameEvent, Replay, encode
+from shared.frames import FrameEvent, Replay, encode, inbox_name
 from shared.inbox import (
     MAX_REPLAY_ROWS,
     Head,
@@ -189,11 +189,12 @@ class Batch(Generic[Question, Answer]):
             future.cancel()
 
 
-def connected(head: Head, cursor: Cursor) -> bytes:
-    """Return a stream's first frame: where it begins, and where the inbox is."""
+def connected(inbox: Inbox, head: Head, cursor: Cursor) -> bytes:
+    """Return a stream's first frame: whose it is, where it begins, and where the inbox is."""
     seconds = settings().heartbeat_seconds
     data = {
         "status": "connected",
+        "inbox": inbox_name(inbox.tenant, inbox.recipient),
         "cursor": str(cursor),
         "head": str(head.cursor),
         **head.counters.as_json(),
@@ -226,12 +227,12 @@ class Reader:
             return await self._with_page(inbox, wish.snapshot)
         head = await self.heads.ask((inbox.tenant, inbox.recipient))
         reset = Replay(head.cursor, head.cursor, head.counters, reset=True).encode() if wish.foreign else b""
-        return Opening(connected(head, head.cursor) + reset, head.cursor, head.key, wish.foreign)
+        return Opening(connected(inbox, head, head.cursor) + reset, head.cursor, head.key, wish.foreign)
 
     async def _resumed(self, inbox: Inbox, after: Cursor) -> Opening:
         told = await self.changes.ask(Wanted(inbox.tenant, inbox.recipient, after))
         replay = told.replay
-        first = connected(Head(told.key, replay.head, replay.counters), after)
+        first = connected(inbox, Head(told.key, replay.head, replay.counters), after)
         return Opening(first + replay.encode(), replay.head, told.key, replay.reset)
 
     async def _with_page(self, inbox: Inbox, limit: int) -> Opening:
@@ -241,4 +242,4 @@ class Reader:
             rows = await _rows(statement, parameters, [inbox.tenant])
         head = head_of(rows[0])
         page = encode(FrameEvent.SNAPSHOT, page_json(rows, limit), head.cursor)
-        return Opening(connected(head, head.cursor) + page, head.cursor, head.key)
+        return Opening(connected(inbox, head, head.cursor) + page, head.cursor, head.key)

@@ -98,9 +98,14 @@ def cursor_of(frame: bytes) -> Cursor | None:
     return Cursor(int(match[1]), int(match[2])) if match else None
 
 
+def inbox_name(tenant: str, recipient: str) -> str:
+    """Return the name of one inbox. Clients compare it: another one means that another person has signed in."""
+    return f"{quote(tenant, safe='')}/{quote(recipient, safe='')}"
+
+
 def channel_of(tenant: str, recipient: str) -> str:
     """Return the Redis channel of one inbox; the braces keep it on one shard of a cluster."""
-    return f"carillon:{{{quote(tenant, safe='')}/{quote(recipient, safe='')}}}"
+    return f"carillon:{{{inbox_name(tenant, recipient)}}}"
 
 
 def category_of(type: str) -> str:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 import redis
@@ -24,9 +25,12 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 #: Two cores carry the servers, the browser and the tests.
 PATIENCE_MS = 20_000
+#: High enough for a form and its button: an inbox that is scrolled away holds back what is new.
+TALL = {"width": 1280, "height": 1400}
 
 
-def _chromium() -> str:
+def installed_chromium() -> str:
+    """Return where Chromium is; fails with what to do where it is not."""
     named = os.environ.get("CARILLON_CHROMIUM")
     found = named or next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None:
@@ -40,7 +44,7 @@ def chromium() -> Iterator[Browser]:
     """One browser for a module's tests. None of them may be async: Playwright's loop runs meanwhile."""
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=installed_chromium(), args=FLAGS)
         yield browser
         browser.close()
 
@@ -75,6 +79,8 @@ def stack(stack_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     try:
         server.start()
         worker.start()
+        # The first visit registers the demo people.
+        assert httpx.get(f"{server.url}/api/demo/people", timeout=PATIENCE_MS / 1000).status_code == 200
         yield server
     finally:
         server.kill()
@@ -100,6 +106,7 @@ def new_context(chromium: Browser, api_server: ApiServer) -> Iterator[Callable[.
     errors: list[str] = []
 
     def make(**options: object) -> BrowserContext:
+        options = {"viewport": TALL, **options}
         context = chromium.new_context(base_url=api_server.url, **options)  # type: ignore[arg-type]
         context.set_default_timeout(PATIENCE_MS)
         context.on("weberror", lambda error: errors.append(str(error.error)))
@@ -113,18 +120,23 @@ def new_context(chromium: Browser, api_server: ApiServer) -> Iterator[Callable[.
     assert errors == []
 
 
+def is_live(page: Page, within_ms: float = PATIENCE_MS) -> None:
+    """Wait until the page follows the stream, its own or another page's of its browser."""
+    expect(page.locator("carillon-status .status").first).to_have_class("status live", timeout=within_ms)
+
+
 def _is_violation(text: str) -> bool:
-    return "Content Security Policy" in text or "TrustedHTML" in text or "Uncaught" in text
+    return "Content Security Policy" in text or "Trusted" in text or "Uncaught" in text
 
 
 @pytest.fixture
 def open_page(new_context: Callable[..., BrowserContext]) -> Callable[..., Page]:
-    """Open the page as one of the demo people, live: `open_page("uni-berlin", "ada")`, `context=` for a second tab."""
+    """Open a page as one of the demo people, live: `open_page("uni-berlin", "ada")`, `context=` for a second tab."""
 
-    def opened(tenant: str, person: str, context: BrowserContext | None = None) -> Page:
+    def opened(tenant: str, person: str, context: BrowserContext | None = None, path: str = "/events") -> Page:
         page = (context or new_context()).new_page()
-        page.goto(f"/#{tenant}/{person}")
-        expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+        page.goto(f"{path}#{tenant}/{person}")
+        is_live(page)
         return page
 
     return opened

@@ -1,4 +1,4 @@
-"""The demonstration page in a real browser, against the real server and worker."""
+"""The form for any event, and what it does to the inbox beside it, in a real browser."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import httpx
 import psycopg
 import pytest
 from celery import Celery
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
+from tests.browser.conftest import is_live
 from tests.eventually import eventually
 from tests.servers import ApiServer
 
@@ -27,8 +28,19 @@ def send(page: Page, event_type: str, **fields: str) -> None:
     expect(page.locator("#answer")).to_contain_text("Done")
 
 
+def inbox(page: Page) -> Locator:
+    return page.locator("carillon-inbox")
+
+
+def row(page: Page, place: int) -> Locator:
+    """Return the article at `place`, with the pointer on it: that shows its actions."""
+    article = inbox(page).locator("article").nth(place)
+    article.hover()
+    return article
+
+
 def titles(page: Page) -> list[str]:
-    return [title.removeprefix("Unread. ") for title in page.locator("#notifications h3").all_text_contents()]
+    return page.locator("carillon-inbox .head > .title").all_text_contents()
 
 
 def shows(page: Page, expected: list[str]) -> None:
@@ -43,28 +55,28 @@ def shows(page: Page, expected: list[str]) -> None:
 
 def badge(page: Page, count: int) -> None:
     """Wait until the bell shows `count`, in its badge and in its name; none at all where nothing is unread."""
-    expect(page.locator("#bell")).to_have_attribute("aria-label", f"Notifications, {count} unread")
+    expect(page.locator("carillon-bell .bell")).to_have_attribute("aria-label", f"Notifications, {count} unread")
     if count:
-        expect(page.locator("#badge")).to_have_text(str(count))
+        expect(page.locator("carillon-bell .badge")).to_have_text(str(count))
     else:
-        expect(page.locator("#badge")).to_be_hidden()
+        expect(page.locator("carillon-bell .badge")).to_be_hidden()
 
 
 def test_an_event_sent_from_the_form_changes_bell_and_list_without_a_reload(open_page: OpenPage) -> None:
     page = open_page("uni-berlin", "ada")
     badge(page, 0)
-    expect(page.get_by_text("All quiet.")).to_be_visible()
+    expect(inbox(page).get_by_text("All quiet")).to_be_visible()
     page.evaluate("window.notReloaded = true")
     send(page, "certificate.issued", Badge_title="Compilers")
     badge(page, 1)
     send(page, "achievement.awarded", Title="First in Class")
     badge(page, 2)
     shows(page, ["Achievement Awarded", "Certificate Issued"])
-    first = page.locator("#notifications li").nth(1)
+    first = inbox(page).locator("article").nth(1)
     expect(first).to_contain_text(
         'Your certificate "Compilers" has been issued and is pending blockchain confirmation.'
     )
-    expect(page).to_have_title("(2) Carillon")
+    expect(page).to_have_title("(2) Any event · Carillon")
     assert page.evaluate("window.notReloaded") is True
 
 
@@ -78,27 +90,27 @@ def test_another_tab_of_the_same_person_follows_every_change(
     badge(there, 2)
     shows(there, ["Certificate Minted on Blockchain", "Certificate Issued"])
     shows(here, ["Certificate Minted on Blockchain", "Certificate Issued"])
-    there.locator("#notifications li").nth(1).get_by_role("button", name="Mark read").click()
+    row(there, 1).get_by_role("button", name="Mark read").click()
     badge(here, 1)
-    expect(here.locator("#notifications li").nth(1)).not_to_have_class(re.compile("unread"))
-    here.locator("#notifications li").nth(1).get_by_role("button", name="Mark unread").click()
+    expect(row(here, 1)).not_to_have_class(re.compile("unread"))
+    row(here, 1).get_by_role("button", name="Mark unread").click()
     badge(there, 2)
-    there.get_by_role("button", name="Mark all read").click()
+    inbox(there).get_by_role("button", name="Mark all read").click()
     badge(here, 0)
-    expect(here.locator("#notifications li.unread")).to_have_count(0)
-    here.locator("#notifications li").nth(0).get_by_role("button", name="Delete").click()
-    expect(there.locator("#notifications li")).to_have_count(1)
+    expect(inbox(here).locator("article.unread")).to_have_count(0)
+    row(here, 0).get_by_role("button", name="Delete").click()
+    expect(inbox(there).locator("article")).to_have_count(1)
     shows(there, ["Certificate Issued"])
-    there.get_by_role("button", name="Delete read").click()
-    expect(here.get_by_text("All quiet.")).to_be_visible()
+    inbox(there).get_by_role("button", name="Delete read").click()
+    expect(inbox(here).get_by_text("All quiet")).to_be_visible()
 
 
 def test_opening_the_bell_marks_everything_as_seen_and_leaves_it_unread(open_page: OpenPage) -> None:
     page = open_page("uni-berlin", "ada")
     send(page, "certificate.issued")
-    expect(page.locator("#bell")).to_have_class(re.compile("new"))
-    page.locator("#bell").click()
-    expect(page.locator("#bell")).not_to_have_class(re.compile("new"))
+    expect(page.locator(".bell")).to_have_class(re.compile("new"))
+    page.locator(".bell").click()
+    expect(page.locator(".bell")).not_to_have_class(re.compile("new"))
     badge(page, 1)
 
 
@@ -118,7 +130,7 @@ def test_hostile_text_stays_text(open_page: OpenPage) -> None:
     page = open_page("uni-berlin", "ada")
     send(page, "system.announcement", Title=HOSTILE, Message=HOSTILE)
     badge(page, 1)
-    item = page.locator("#notifications li")
+    item = inbox(page).locator("article")
     shows(page, [HOSTILE])
     expect(item.locator("p")).to_have_text(HOSTILE)
     assert item.locator("img, script").count() == 0
@@ -178,7 +190,7 @@ def test_a_notification_that_is_told_anew_changes_in_its_place_and_rings_no_seco
         badge(page, 1)
         send(page, "certificate.issued")
         badge(page, 2)
-        told = page.locator("#notifications li").nth(1)
+        told = row(page, 1)
         expect(told).to_contain_text("3 failed logins for the account mallory")
         told.get_by_role("button", name="Mark read").click()
         badge(page, 1)
@@ -197,7 +209,7 @@ def test_after_a_restart_of_the_server_the_page_goes_on_where_it_was(
     send(page, "certificate.issued")
     badge(page, 1)
     api_server.stop()
-    expect(page.locator("#connection")).to_have_attribute("data-state", "offline")
+    expect(page.locator("carillon-status .status")).to_have_text(re.compile("Reconnecting|Offline"))
     api_server.start()
     event = {
         "type": "achievement.awarded",
@@ -205,7 +217,7 @@ def test_after_a_restart_of_the_server_the_page_goes_on_where_it_was(
         "data": {"student_id": "ada", "achievement_id": "a-1", "title": "Patience"},
     }
     assert httpx.post(f"{api_server.url}/api/demo/events", json=event).status_code == 202
-    expect(page.locator("#connection")).to_have_attribute("data-state", "live", timeout=40_000)
+    is_live(page, within_ms=40_000)
     badge(page, 2)
     shows(page, ["Achievement Awarded", "Certificate Issued"])
 
@@ -218,8 +230,6 @@ def test_a_long_inbox_is_shown_page_by_page(open_page: OpenPage, api_server: Api
         assert httpx.post(f"{api_server.url}/api/demo/events", json=event).status_code == 202
     badge(page, 25)
     page.reload()
-    expect(page.locator("#notifications li")).to_have_count(20)
-    page.get_by_role("button", name="Load more").click()
-    expect(page.locator("#notifications li")).to_have_count(25)
+    expect(inbox(page).locator("article")).to_have_count(25)
     expect(page.get_by_role("button", name="Load more")).to_be_hidden()
     shows(page, ["Certificate Minted on Blockchain"] * 25)

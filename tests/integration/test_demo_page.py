@@ -23,7 +23,7 @@ async def test_the_page_and_its_files_allow_their_own_scripts_alone(api: httpx.A
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert (
-        re.findall(r"<script(?! type=\"module\" src=\"/static/pages/main.js\">)|<style|style=| on[a-z]+=", page.text)
+        re.findall(r"<script(?! type=\"module\" src=\"/static/pages/demo.js\">)|<style|style=| on[a-z]+=", page.text)
         == []
     )
     for name, media_type in pages.FILES.items():

@@ -106,7 +106,12 @@ def ids(client: Client, **query: Any) -> list[str]:
 
 def test_an_unknown_recipient_sees_an_empty_inbox(database: psycopg.Connection, api_server: ApiServer) -> None:
     with client_of(api_server, "nobody-yet") as client:
-        empty = {"nodes": [], "pageInfo": {"hasNextPage": False, "endCursor": None}, "totalCount": 0}
+        empty = {
+            "inbox": "uni/nobody-yet",
+            "nodes": [],
+            "pageInfo": {"hasNextPage": False, "endCursor": None},
+            "totalCount": 0,
+        }
         assert page(client) == {**empty, "unreadCount": 0, "unseenCount": 0, "cursor": "1-0"}
         assert client.patch("/notifications", json={"read": True}).json()["changed"] == 0
         assert client.get("/notifications/changes", params={"since": "1-0"}).json()["changes"] == []

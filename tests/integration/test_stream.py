@@ -9,6 +9,7 @@ import pytest
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from tests.edge import Edge, id_of, new_database, running_edge
 from tests.listener import Frame
+from tests.writer import TENANT
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +44,8 @@ async def test_a_stream_begins_with_connected_at_the_head(edge: Edge, ada: str) 
     assert 1_000 <= connected.retry <= 3_000
     assert (connected.event, connected.id) == ("connected", "1-2")
     assert connected.data == {
-        "status": "connected", "cursor": "1-2", "head": "1-2", "unreadCount": 2, "unseenCount": 2,
-        "heartbeatSeconds": 0.4,
+        "status": "connected", "inbox": f"{TENANT}/{ada}", "cursor": "1-2", "head": "1-2", "unreadCount": 2,
+        "unseenCount": 2, "heartbeatSeconds": 0.4,
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from api.read import Batch, connected
+from api.sse import Inbox
 from shared.cursor import Cursor
 from shared.frames import Counters
 from shared.inbox import Head
@@ -87,4 +88,4 @@ def test_a_stream_is_told_its_heartbeat_as_the_contract_writes_it(
 ) -> None:
     monkeypatch.setenv("CARILLON_HEARTBEAT_SECONDS", seconds)
     head = Head(1, Cursor(1, 41), Counters(3, 1, 3))
-    assert told in connected(head, head.cursor)
+    assert told in connected(Inbox("uni", "ada", b""), head, head.cursor)

@@ -1,6 +1,6 @@
 // The other half of the page: any event of the catalog, sent through a form made from its schema.
 
-import { demo } from "./api.js";
+import { eventOf, send } from "./api.js";
 import { element } from "./dom.js";
 import { schemaForm } from "./form.js";
 
@@ -79,7 +79,7 @@ export class Composer {
     at("send").disabled = true;
     const tenant = at("tenant").value;
     try {
-      const { id } = await demo.send({ type: at("type").value, tenant, data: this.#form.value() });
+      const { id } = await send({ type: at("type").value, tenant, data: this.#form.value() });
       this.#answer("good", "Accepted");
       this.#watch(id, tenant).catch(() => {}); // The event is accepted; how far it got is only told where it can be.
     } catch (problem) {
@@ -94,7 +94,7 @@ export class Composer {
     const answer = at("answer").firstChild;
     const end = Date.now() + WATCH_MS;
     while (Date.now() < end && at("answer").contains(answer)) {
-      const event = await demo.event(id, tenant);
+      const event = await eventOf(id, tenant);
       if (event.state === "done") return this.#answer("good", reached(event.notifications));
       if (event.state === "failed") return this.#answer("bad", "The fan-out failed");
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));

@@ -1,0 +1,35 @@
+// A host application in React: a bell, a summary, and a list with looks of its own.
+
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { NotificationBell, NotificationItem, NotificationList, NotificationProvider, useNotifications, useNotificationStream } from "carillon-web/react";
+
+const options = {
+  baseUrl: import.meta.env.VITE_CARILLON_URL ?? "http://localhost:8000",
+  // This application's server says who is signed in here.
+  auth: async () => (await (await fetch("/carillon-token")).json()).token,
+};
+
+function Summary() {
+  const { unreadCount, hasUnread, markAllAsRead, deleteAllRead } = useNotifications();
+  const { status } = useNotificationStream();
+  return (
+    <p>
+      <output>{unreadCount} unread, {status}</output>{" "}
+      <button onClick={markAllAsRead} disabled={!hasUnread}>Read everything</button>{" "}
+      <button onClick={deleteAllRead}>Delete what is read</button>
+    </p>
+  );
+}
+
+function App() {
+  return (
+    <NotificationProvider options={options}>
+      <header><h1>My application</h1><NotificationBell /></header>
+      <Summary />
+      <NotificationList aria-label="What happened" renderItem={(item) => <NotificationItem key={item.id} notification={item} />} />
+    </NotificationProvider>
+  );
+}
+
+createRoot(document.getElementById("app")).render(<StrictMode><App /></StrictMode>);

@@ -1,0 +1,350 @@
+"""The web client in Chromium against the real server: outages, tabs, tokens, changes that fail."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import jwt
+import pytest
+from playwright.sync_api import BrowserContext, Error, Page, Request, Route, expect
+
+from tests.browser.conftest import installed_chromium, is_live
+from tests.browser.people import ADA, bell, high, inbox, post, shows_status, shows_unread
+from tests.browser.proxy import Proxy
+from tests.eventually import eventually
+from tests.servers import ApiServer
+
+OpenPage = Callable[..., Page]
+NewContext = Callable[..., BrowserContext]
+FULL = "/notifications"
+STREAM = re.compile(r"/api/notifications/stream\?")
+#: Equal jitter with almost all of its random half: the waits are the series itself, to within a millisecond.
+NO_JITTER = "Math.random = () => 0.9999999;"
+#: What a page keeps of what its client was told.
+RECORD = """() => {
+  window.told = [];
+  window.badges = [];
+  const client = document.querySelector('carillon-bell').client;
+  client.on('created', (item) => told.push(item.id));
+  let before = client.getSnapshot().unreadCount;
+  client.subscribe(() => {
+    const { unreadCount } = client.getSnapshot();
+    if (unreadCount !== before) badges.push([before = unreadCount, Date.now()]);
+  });
+}"""
+SNAPSHOT = "document.querySelector('carillon-bell').client.getSnapshot()"
+
+
+def asked_for_streams(context: BrowserContext) -> list[Request]:
+    """Collect the requests for a stream that a browser makes from now on."""
+    requests: list[Request] = []
+    context.on("request", lambda request: requests.append(request) if STREAM.search(request.url) else None)
+    return requests
+
+
+def state(page: Page) -> dict[str, Any]:
+    """Return the client's snapshot, less its items."""
+    told: dict[str, Any] = page.evaluate(f"(({{ items, error, ...rest }}) => rest)({SNAPSHOT})")
+    return told
+
+
+def ids(page: Page) -> list[str]:
+    told: list[str] = page.evaluate(f"{SNAPSHOT}.items.map((item) => item.id)")
+    return told
+
+
+def leader_of(pages: list[Page]) -> Page:
+    """Return the one page that holds the stream."""
+
+    def leaders() -> list[Page]:
+        return [page for page in pages if state(page)["isLeader"]]
+
+    eventually(lambda: len(leaders()) == 1)
+    return leaders()[0]
+
+
+def test_eight_tabs_share_one_stream_and_are_updated_within_a_second_of_each_other(
+    open_page: OpenPage, new_context: NewContext, api_server: ApiServer
+) -> None:
+    context = new_context()
+    streams = asked_for_streams(context)
+    tabs = [open_page(*ADA, context=context, path=FULL) for _ in range(8)]
+    assert len(streams) == 1
+    for tab in tabs:
+        tab.evaluate(RECORD)
+    post(api_server.url)
+    for tab in tabs:
+        shows_unread(tab, 1)
+    changed = [tab.evaluate("badges") for tab in tabs]
+    assert [[count for count, _ in each] for each in changed] == [[1]] * 8
+    times = [at for each in changed for _, at in each]
+    assert max(times) - min(times) < 1000
+    assert len(streams) == 1
+
+
+@pytest.mark.parametrize("ending", ["closed", "crashed"])
+def test_the_next_tab_takes_over_without_a_change_missing_or_told_twice(
+    open_page: OpenPage, new_context: NewContext, api_server: ApiServer, ending: str
+) -> None:
+    context = new_context()
+    tabs = [open_page(*ADA, context=context, path=FULL) for _ in range(3)]
+    leader = leader_of(tabs)
+    others = [tab for tab in tabs if tab is not leader]
+    for tab in others:
+        tab.evaluate(RECORD)
+    post(api_server.url)
+    if ending == "closed":
+        leader.close()
+    else:
+        with leader.expect_event("crash"), suppress(Error):
+            leader.goto("chrome://crash")
+    for _ in range(4):
+        post(api_server.url)
+    for tab in others:
+        shows_unread(tab, 5)
+        is_live(tab)
+    leader_of(others)
+    expected = [node["id"] for node in inbox(api_server.url)["nodes"]]
+    for tab in others:
+        assert ids(tab) == expected
+        assert tab.evaluate("told") == expected[::-1]
+
+
+def _more_than(requests: list[Request], before: int) -> bool:
+    return len(requests) > before
+
+
+def test_a_killed_server_is_asked_again_in_the_series_and_resumed_at_the_cursor(
+    new_context: NewContext, api_server: ApiServer
+) -> None:
+    context = new_context()
+    context.add_init_script(NO_JITTER)
+    streams = asked_for_streams(context)
+    page = context.new_page()
+    page.clock.install()
+    page.goto(f"{FULL}#uni-berlin/ada")
+    is_live(page)
+    post(api_server.url)
+    shows_unread(page, 1)
+    cursor = state(page)["cursor"]
+    api_server.kill()
+    waits = []
+    for _ in range(7):
+        eventually(partial(page.evaluate, f"{SNAPSHOT}.nextRetryAt !== null"))
+        wait = page.evaluate(f"{SNAPSHOT}.nextRetryAt - Date.now()")
+        waits.append(wait / 1000)
+        attempts = len(streams)
+        page.clock.fast_forward(wait + 1)
+        eventually(partial(_more_than, streams, attempts))
+    # The server's own `retry:` (1 to 3 s) wins once; real time passed between a wait's begin and its reading.
+    assert 0 <= waits[0] <= 3
+    for wait, expected in zip(waits[1:], [2, 4, 8, 16, 30, 30], strict=True):
+        assert expected - 1 < wait <= expected
+    api_server.start()
+    eventually(partial(page.evaluate, f"{SNAPSHOT}.nextRetryAt !== null"))
+    page.clock.fast_forward(31_000)
+    is_live(page)
+    assert streams[-1].headers["last-event-id"] == cursor
+    post(api_server.url)
+    shows_unread(page, 2)
+
+
+def test_an_outage_of_the_stream_of_70_s_shows_the_item_by_polling(
+    new_context: NewContext, api_server: ApiServer
+) -> None:
+    context = new_context()
+    page = context.new_page()
+    page.clock.install()
+    page.route(STREAM, lambda route: route.abort())
+    page.goto(f"{FULL}#uni-berlin/ada")
+    for _ in range(4):
+        page.wait_for_timeout(100)
+        page.clock.fast_forward(4_000)
+    shows_status(page, "Checking every minute")
+    post(api_server.url)
+    eventually(lambda: inbox(api_server.url)["unreadCount"] == 1)
+    page.clock.fast_forward(70_000)
+    shows_unread(page, 1)
+    expect(page.locator("carillon-inbox article")).to_have_count(1)
+    page.unroute(STREAM)
+    page.clock.fast_forward(31_000)
+    is_live(page)
+
+
+def test_a_connection_that_falls_silent_is_given_up(new_context: NewContext, api_server: ApiServer) -> None:
+    proxy = Proxy(api_server.port)
+    try:
+        page = new_context().new_page()
+        page.clock.install()
+        page.goto(f"{proxy.url}{FULL}#uni-berlin/ada")
+        is_live(page)
+        proxy.silence()
+        post(api_server.url)
+        page.clock.fast_forward(66_000)
+        shows_status(page, "Reconnecting|Offline")
+        proxy.restore()
+        page.clock.fast_forward(31_000)
+        shows_unread(page, 1)
+        is_live(page)
+    finally:
+        proxy.close()
+
+
+def test_a_cut_line_is_told_and_what_was_done_meanwhile_is_sent_afterwards(
+    new_context: NewContext, api_server: ApiServer
+) -> None:
+    proxy = Proxy(api_server.port)
+    try:
+        page = new_context().new_page()
+        page.goto(f"{proxy.url}{FULL}#uni-berlin/ada")
+        is_live(page)
+        post(api_server.url)
+        shows_unread(page, 1)
+        proxy.cut()
+        shows_status(page, "Reconnecting|Offline")
+        article = page.locator("carillon-inbox article").first
+        article.hover()
+        article.get_by_role("button", name="Mark read").click()
+        shows_unread(page, 0)
+        assert inbox(api_server.url)["unreadCount"] == 1
+        proxy.restore()
+        page.get_by_role("button", name="Try again").first.click()
+        eventually(lambda: inbox(api_server.url)["unreadCount"] == 0)
+        shows_unread(page, 0)
+    finally:
+        proxy.close()
+
+
+def test_a_token_that_runs_out_costs_one_refresh_and_no_loop(
+    new_context: NewContext, api_server: ApiServer, stack_env: dict[str, str]
+) -> None:
+    made: list[float] = []
+
+    def hand_out(route: Route) -> None:
+        now, seconds = int(time.time()), 4 if not made else 3600
+        made.append(seconds)
+        claims = {"sub": "ada", "tenant": "uni-berlin", "roles": ["student"], "iat": now, "exp": now + seconds,
+                  "aud": "carillon", "iss": "carillon"}  # fmt: skip
+        route.fulfill(json={"token": jwt.encode(claims, stack_env["CARILLON_JWT_SECRET"], "HS256")})
+
+    context = new_context()
+    context.route("**/api/demo/session", hand_out)
+    streams = asked_for_streams(context)
+    page = context.new_page()
+    page.goto(f"{FULL}#uni-berlin/ada")
+    is_live(page)
+    eventually(lambda: page.evaluate("1") and len(made) == 2, within=30)
+    is_live(page)
+    post(api_server.url)
+    shows_unread(page, 1)
+    assert (len(made), len(streams)) == (2, 2)
+
+
+def test_429_is_honoured_and_polled_meanwhile(new_context: NewContext, api_server: ApiServer) -> None:
+    page = new_context().new_page()
+    refused = {"status": 429, "title": "Too many streams"}
+    page.route(STREAM, lambda route: route.fulfill(status=429, headers={"retry-after": "9"}, json=refused))
+    page.goto(f"{FULL}#uni-berlin/ada")
+    shows_status(page, "Checking every minute")
+    assert page.evaluate(f"{SNAPSHOT}.nextRetryAt - Date.now()") <= 9000
+    assert page.evaluate(f"{SNAPSHOT}.nextRetryAt - Date.now()") > 6000
+    page.unroute(STREAM)
+    is_live(page)
+
+
+def test_an_html_answer_with_200_is_no_stream(new_context: NewContext, api_server: ApiServer) -> None:
+    page = new_context().new_page()
+    page.route(STREAM, lambda route: route.fulfill(status=200, content_type="text/html", body="<h1>Sign in</h1>"))
+    page.goto(f"{FULL}#uni-berlin/ada")
+    shows_status(page, "Reconnecting|Checking")
+    page.unroute(STREAM)
+    is_live(page)
+
+
+def test_a_refused_change_rolls_the_badge_back_and_says_so(open_page: OpenPage, api_server: ApiServer) -> None:
+    page = open_page(*ADA, path=FULL)
+    post(api_server.url)
+    shows_unread(page, 1)
+    page.evaluate(RECORD)
+    page.route("**/api/notifications/*", lambda route: route.fulfill(status=500, json={"title": "Broken"}))
+    article = page.locator("carillon-inbox article").first
+    article.hover()
+    article.get_by_role("button", name="Mark read").click()
+    expect(page.locator("carillon-inbox .note")).to_contain_text("taken back. Broken")
+    shows_unread(page, 1)
+    assert [count for count, _ in page.evaluate("badges")] == [0, 1]
+    assert inbox(api_server.url)["unreadCount"] == 1
+
+
+def test_a_toast_is_shown_once_whatever_the_number_of_tabs(
+    open_page: OpenPage, new_context: NewContext, api_server: ApiServer
+) -> None:
+    context = new_context()
+    tabs = [open_page(*ADA, context=context, path=FULL) for _ in range(2)]
+    high(api_server.url)
+    for tab in tabs:
+        shows_unread(tab, 1)
+    eventually(lambda: sum(tab.locator("carillon-toasts .toast").count() for tab in tabs) == 1)
+
+
+def test_two_people_of_one_browser_never_mix(new_context: NewContext, api_server: ApiServer) -> None:
+    """With a session cookie, whoever signs in last is the browser's person: in every tab the one before is gone."""
+    post(api_server.url)
+    eventually(lambda: inbox(api_server.url)["unreadCount"] == 1)
+    context = new_context()
+    sign_in = """async (person) => {
+      const asked = JSON.stringify({ tenant: "uni-berlin", recipient: person });
+      const headers = { "content-type": "application/json" };
+      const session = await fetch("/api/demo/session", { method: "POST", headers, body: asked });
+      const { token } = await session.json();
+      await fetch("/api/session", { method: "POST", headers: { authorization: `Bearer ${token}` } });
+      const { createNotificationClient } = await import("/static/carillon/latest/core/client.js");
+      window.client = createNotificationClient();
+      client.start();
+    }"""
+    first, second = context.new_page(), context.new_page()
+    for page in (first, second):
+        page.goto("/events#uni-berlin/mira")
+    first.evaluate(sign_in, "ada")
+    eventually(lambda: first.evaluate("client.getSnapshot().status") == "live", within=20)
+    assert first.evaluate("client.getSnapshot().items.map((item) => item.title)") == [
+        "Certificate Minted on Blockchain"
+    ]
+    second.evaluate(sign_in, "mira")
+    eventually(lambda: second.evaluate("client.getSnapshot().status") == "live", within=20)
+    eventually(lambda: first.evaluate("client.getSnapshot().status") == "closed", within=20)
+    assert first.evaluate("(({ items, unreadCount }) => [items.length, unreadCount])(client.getSnapshot())") == [0, 0]
+    assert second.evaluate("(({ items, unreadCount }) => [items.length, unreadCount])(client.getSnapshot())") == [0, 0]
+
+
+@pytest.fixture
+def keeping_chromium(chromium: Any, api_server: ApiServer) -> Iterator[Page]:
+    """A browser that keeps pages whole when they are left, which Playwright switches off."""
+    kind = chromium.browser_type
+    switched_off = ["--disable-back-forward-cache", "--disable-features=BackForwardCache"]
+    browser = kind.launch(
+        executable_path=installed_chromium(), args=["--no-sandbox", "--disable-gpu"], ignore_default_args=switched_off
+    )
+    yield browser.new_page(base_url=api_server.url)
+    browser.close()
+
+
+def test_back_from_the_back_forward_cache_the_page_is_live_again(keeping_chromium: Page, api_server: ApiServer) -> None:
+    page = keeping_chromium
+    page.goto(f"{FULL}#uni-berlin/ada")
+    is_live(page)
+    page.evaluate("window.kept = true; addEventListener('pageshow', (event) => { window.restored = event.persisted; })")
+    page.goto("/static/pages/icon.svg")
+    post(api_server.url)
+    eventually(lambda: inbox(api_server.url)["unreadCount"] == 1)
+    page.go_back(wait_until="commit")
+    assert page.evaluate("[window.kept, window.restored]") == [True, True]
+    shows_unread(page, 1)
+    is_live(page)
+    bell(page).click()
+    expect(page.locator("carillon-bell article")).to_have_count(1)

@@ -1,0 +1,398 @@
+// One person's notifications: the inbox's state, the stream that moves it, and what a person does with it.
+
+/** @import { AuthReason, Clock, Filter, Frame, Operation, Options, Page, Snapshot, Status, View } from "./types.js" */
+import { createHttp, PATH, Problem } from "./http.js";
+import { createLink, FOLLOWING } from "./link.js";
+import { createStore, seqOf } from "./store.js";
+import { followByFetch } from "./stream.js";
+import { createTabs } from "./tabs.js";
+
+export { Problem };
+
+/** What a person does while the server is away waits; more is refused. */
+const MAX_OPERATIONS = 200;
+/** Frames that may wait for a gap to be read; more are dropped, which is one gap more. */
+const MAX_FRAMES = 256;
+/** A page that follows another one and could not read a gap tries again after this long. */
+const AGAIN_MS = 5000;
+
+/** @type {Clock} */
+const CLOCK = { now: Date.now, setTimeout: (...all) => setTimeout(...all), clearTimeout: (handle) => clearTimeout(handle) };
+
+/**
+ * Return a client, which does nothing before `start()`.
+ * @param {Options} [options]
+ */
+export function createNotificationClient({
+  baseUrl = "", auth = "cookie", transport = "auto", tabs: shared = true, locale, clock = CLOCK, random = Math.random,
+} = {}) {
+  const http = createHttp(baseUrl, auth, clock);
+  // No secret, and `crypto.randomUUID` is missing on plain http.
+  const id = "xxxxxxxx-xxxx-4xxx-8xxx-xxxxxxxxxxxx".replace(/x/g, () => ((Math.random() * 16) | 0).toString(16));
+  const handlers = /** @type {Set<readonly [string, (detail: any) => void]>} */ (new Set());
+  let queue = /** @type {Operation[]} */ ([]);
+  let sending = false;
+  let frames = /** @type {Frame[]} */ ([]);
+  let taking = false;
+  /** How many pages are on their way. */
+  let reading = 0;
+  /** @type {string | null} Whose inbox it is. */
+  let inbox = null;
+  let tabs = /** @type {ReturnType<typeof createTabs> | null} */ (null);
+  /** @type {BroadcastChannel | null} Where pages with the same cookie tell whose it is. */
+  let owner = null;
+  let state = { status: /** @type {Status} */ ("idle"), nextRetryAt: /** @type {number | null} */ (null), error: /** @type {Error | null} */ (null) };
+  /** What a person asked for and did not get. @type {Error | null} */
+  let refusal = null;
+  let newest = "";
+  let lastEventAt = 0;
+  /** @type {AbortController | null} Ends the listeners of a client that was started. */
+  let started = null;
+  let notifying = false;
+  /** After a goodbye the token may still pass for a while, and end again: it is renewed. @type {AuthReason} */
+  let reason = "stream";
+  /** Whether another page holds the stream. */
+  const follows = () => Boolean(tabs && !tabs.leading);
+
+  const store = createStore(changed);
+  const main = store.view({});
+
+  function changed() {
+    for (const view of store.views) view.snapshot = null;
+    if (notifying) return;
+    notifying = true;
+    queueMicrotask(() => {
+      notifying = false;
+      emit("change");
+    });
+  }
+
+  /** @param {string} type @param {any} [detail] */
+  function emit(type, detail) {
+    for (const [told, handler] of handlers) if (told === type) handler(detail);
+  }
+
+  /** @param {Status} status @param {number | null} [nextRetryAt] @param {Error | null} [error] */
+  function told(status, nextRetryAt = null, error = null) {
+    const before = state.status;
+    state = { status, nextRetryAt, error };
+    changed();
+    if (tabs?.leading) tabs.post(about());
+    if (status === "live" || status === "polling") send();
+    if (status !== before) emit("status", status);
+  }
+
+  /** @param {View} view @returns {Snapshot} */
+  function snapshot(view) {
+    if (view.snapshot) return view.snapshot;
+    const { unreadCount, unseenCount } = store.projected();
+    return (view.snapshot = Object.freeze({
+      ...store.look(view), ...state, error: refusal ?? state.error, unreadCount, unseenCount,
+      cursor: store.cursor, isLeader: !follows(),
+    }));
+  }
+
+  /** Read a page into a view. @param {View} view @param {boolean} [first] */
+  async function readPage(view, first) {
+    const asked = new URLSearchParams(/** @type {any} */ (view.filter));
+    if (!first && view.end) asked.set("after", view.end);
+    store.read(view);
+    reading += 1;
+    /** @type {Page | undefined} */
+    let page;
+    try {
+      page = await http.json("GET", `${PATH}?${asked}`);
+      if (!belongs(page?.inbox)) page = undefined;
+    } finally {
+      reading -= 1;
+      store.paged(view, page, first);
+      work();
+    }
+  }
+
+  const readViews = () => Promise.all([...store.views].map((view) => readPage(view, true)));
+
+  /** Whether an answer is still of the inbox that is shown; when it is another person's, everything ends. @param {string} [told] */
+  function belongs(told) {
+    if (!told || told === inbox) return true;
+    if (inbox) end();
+    else {
+      inbox = told;
+      if (auth === "cookie") owner?.postMessage(inbox);
+    }
+    return Boolean(started);
+  }
+
+  /** Read what changed after the last change that was applied. @returns {Promise<unknown>} */
+  async function catchUp() {
+    const since = store.cursor;
+    if (!since) return readViews();
+    const found = await http.json("GET", `${PATH}/changes?since=${since}`);
+    if (!belongs(found.inbox)) return undefined;
+    if (reading || since !== store.cursor) return catchUp(); // A page, or the stream, was faster.
+    if (found.reset) return reset();
+    for (const step of found.changes) take({ id: step.id, event: "notification", data: step });
+    take({ id: found.cursor, event: "synced", data: { ...found, changes: 0, prev: store.seq } });
+    return found.hasMore && catchUp();
+  }
+
+  /** A failure is no news here: the next frame or poll tries again. */
+  const quietly = () => void (started && catchUp().catch(() => {}));
+
+  function reset() {
+    store.reset();
+    return readViews();
+  }
+
+  /** Apply a frame with an id; the other pages are told. @param {Frame} frame */
+  function take({ id: at, event, data }) {
+    const before = store.seq;
+    const result = store.apply(at, data);
+    if (result !== "applied") return result;
+    if (tabs?.leading) tabs.post({ id: at, event, data });
+    for (const node of data.notifications ?? [data.notification]) {
+      if (node?.createdSeq > before && !node.read) emit("created", node);
+    }
+    return result;
+  }
+
+  /** @param {Frame} frame */
+  function receive(frame) {
+    lastEventAt = clock.now();
+    if (frames.length >= MAX_FRAMES) frames = [];
+    frames.push(frame);
+    work();
+  }
+
+  /** Take the frames one after the other: whatever comes while a page or a gap is read waits. */
+  async function work() {
+    if (taking || reading) return;
+    taking = true;
+    try {
+      for (let frame; !reading && (frame = frames.shift()); ) {
+        emit("frame", frame);
+        if (frame.event === "reset") await reset();
+        else if (frame.id && take(frame) === "gap") await catchUp();
+      }
+    } catch {
+      frames = [];
+      if (follows()) clock.setTimeout(quietly, AGAIN_MS);
+      else link.cut();
+    } finally {
+      taking = false;
+    }
+  }
+
+  const link = createLink({
+    clock,
+    random,
+    streams: transport !== "poll",
+    poll: catchUp,
+    told: (status, nextRetryAt, error) => void (!error && follows() ? 0 : told(status, nextRetryAt, error)),
+    async connect(attempt) {
+      if (!store.cursor) await readViews();
+      if (shared && !tabs && started) join();
+      if (!started || follows()) return FOLLOWING;
+      if (newest && seqOf(newest).seq > store.seq) await catchUp();
+      const ears = {
+        ...attempt,
+        frame(/** @type {Frame} */ frame) {
+          const { event, data } = frame;
+          if (event === "goodbye") {
+            attempt.retry(data.retryMs);
+            if (data.reason === "expired") reason = "unauthorized";
+          }
+          if (event === "connected" && belongs(data.inbox)) {
+            reason = "stream";
+            attempt.live(data.heartbeatSeconds);
+          }
+          receive(frame);
+        },
+      };
+      const query = `client=${id}`;
+      if (transport !== "eventsource" && "body" in Response.prototype) return followByFetch(http, query, store.cursor, ears, reason);
+      const { follow } = await import("./eventsource.js");
+      return follow(http, baseUrl, auth === "cookie", query, store.cursor, ears);
+    },
+  });
+
+  const about = () => ({ ...state, error: null, cursor: store.cursor });
+
+  function join() {
+    tabs = createTabs({
+      key: `carillon:${new URL(baseUrl || "/", location.href).href}:${inbox}`,
+      clock,
+      state: about,
+      lead: link.wake,
+      follow() {
+        link.cut();
+        changed();
+      },
+      received(message) {
+        const { retry, event, cursor, status, nextRetryAt } = message;
+        if (event) return receive(/** @type {Frame} */ (message));
+        if (tabs?.leading) return void (retry && link.wake(true));
+        if (status) told(status, nextRetryAt);
+        // Whatever the other page was told before has been passed on before, so this is a hole.
+        if (cursor) receive({ id: (newest = cursor), event: "synced", data: { prev: seqOf(cursor).seq } });
+      },
+    });
+  }
+
+  /** @param {Operation} operation */
+  function perform(operation) {
+    const key = (/** @type {Operation} */ { id: one, marks = {} }) => one && one + Object.keys(marks);
+    // The first in the queue may be on its way; of those behind it, the last word on the same mark is sent alone.
+    const same = queue.findIndex((each, at) => at >= Number(sending) && key(each) && key(each) === key(operation));
+    if (same >= 0) store.end(queue.splice(same, 1)[0]);
+    if (queue.length >= MAX_OPERATIONS) return refuse(new Problem("Too much."));
+    queue.push(operation);
+    store.begin(operation);
+    return send();
+  }
+
+  /** @param {Error | null} problem */
+  function refuse(problem) {
+    if (refusal === problem) return;
+    refusal = problem;
+    changed();
+    if (problem) emit("error", problem);
+  }
+
+  /** Ask for what waits, in order. Without a server it waits on; what the server refuses is undone. */
+  async function send() {
+    if (sending) return;
+    sending = true;
+    for (let first = queue[0]; first && started; first = queue[0]) {
+      try {
+        const answer = await ask(first);
+        store.end(first, answer?.cursor);
+        refuse(null);
+        if (state.status !== "live") quietly();
+      } catch (error) {
+        const problem = /** @type {Problem} */ (error);
+        if (!problem.status && state.status !== "live") break;
+        store.end(first);
+        // What is gone already needs no undoing.
+        if (problem.status === 404) quietly();
+        else refuse(problem);
+      }
+      queue.splice(queue.indexOf(first), 1);
+    }
+    sending = false;
+  }
+
+  /** @param {Operation} operation */
+  function ask({ id: one, marks, upTo }) {
+    const path = one ? `${PATH}/${one}` : PATH;
+    if (marks) return http.json("PATCH", path, { ...marks, upTo });
+    return http.json("DELETE", one ? path : `${path}?read=true&upTo=${upTo}`);
+  }
+
+  /** @param {Operation["marks"]} [marks] */
+  const one = (marks) => (/** @type {string} */ which) => perform({ id: which, marks });
+  /** All that were created up to a cursor, by default now. @param {Operation["marks"]} [marks] */
+  const all = (marks) => (upTo = store.cursor) => void (upTo && perform({ marks, upTo }));
+
+  // --- from beginning to end
+
+  /** Another person has come: nothing of the one before stays. */
+  function end() {
+    stop();
+    store.clear();
+    queue = [];
+    inbox = null;
+    told("closed", null, new Problem("Signed out."));
+  }
+
+  const visible = () => void (document.hidden || link.wake());
+  /** A page that goes keeps neither the stream nor the lock: it may be kept whole, to come back. */
+  function leave() {
+    link.stop();
+    tabs?.close();
+    tabs = null;
+  }
+  const events = { online: () => link.wake(), offline: link.tell, pagehide: leave, pageshow: () => link.wake(true) };
+
+  function start() {
+    if (started) return;
+    started = new AbortController();
+    const { signal } = started;
+    for (const [name, handler] of Object.entries(events)) addEventListener(name, handler, { signal });
+    document.addEventListener("visibilitychange", visible, { signal });
+    if (auth === "cookie") {
+      owner = new BroadcastChannel(`carillon:${baseUrl}`);
+      owner.onmessage = ({ data }) => void (inbox && data !== inbox && end());
+    }
+    link.wake(true);
+  }
+
+  function stop() {
+    if (!started) return;
+    started.abort();
+    started = null;
+    leave();
+    owner?.close();
+    told("idle");
+  }
+
+  /** @param {View} view */
+  async function loadMore(view) {
+    if (!view.loading && view.hasMore) await readPage(view, !view.loaded).then(() => refuse(null), refuse);
+  }
+
+  /** Listen to `created` (a notification), `error`, `status`, `frame` or `change`; returns what ends it.
+   * @param {"created" | "error" | "status" | "frame" | "change"} type @param {(detail: any) => void} handler */
+  function on(type, handler) {
+    const entry = /** @type {const} */ ([type, handler]);
+    handlers.add(entry);
+    return () => void handlers.delete(entry);
+  }
+
+  return {
+    locale,
+    baseUrl,
+    on,
+    start,
+    stop,
+    getSnapshot: () => snapshot(main),
+    /** Call back after changes, some of them together; returns what ends that. @param {() => void} listener */
+    subscribe: (listener) => on("change", listener),
+    /** When the stream last told anything, in ms since 1970; 0: never. */
+    get lastEventAt() {
+      return lastEventAt;
+    },
+    /** A list of its own, of what the filter lets through; `close` it when it is no longer shown. @param {Filter} filter */
+    view(filter) {
+      const view = store.view(filter);
+      const more = () => loadMore(view);
+      if (started && store.cursor) more();
+      return {
+        getSnapshot: () => snapshot(view),
+        loadMore: more,
+        close: () => void store.views.delete(view),
+      };
+    },
+    loadMore: () => loadMore(main),
+    refresh: () => reset().catch(refuse),
+    markRead: one({ read: true }),
+    markUnread: one({ read: false }),
+    archive: one({ archived: true }),
+    unarchive: one({ archived: false }),
+    remove: one(),
+    markOneSeen: one({ seen: true }),
+    markSeen: all({ seen: true }),
+    markAllRead: all({ read: true }),
+    removeRead: all(),
+    /** Try now what waits for its time; a client that gave up begins again. */
+    retryNow() {
+      refuse(null);
+      start();
+      tabs?.post({ retry: true });
+      link.wake(true);
+      send();
+    },
+  };
+}
+
+/** @typedef {ReturnType<typeof createNotificationClient>} NotificationClient */

@@ -1,0 +1,154 @@
+// The types of the wire (docs/protocol.md) and of the public interface. Nothing here runs.
+
+/**
+ * @typedef {"LOW" | "NORMAL" | "HIGH" | "URGENT"} Priority
+ *
+ * @typedef {object} Notification One event for one recipient. Never changed in place.
+ * @property {string} id
+ * @property {string} type e.g. `CERTIFICATE_ISSUED`
+ * @property {string} category
+ * @property {string} title
+ * @property {string} message
+ * @property {Priority} priority
+ * @property {Record<string, unknown>} metadata
+ * @property {string | null} actionUrl
+ * @property {boolean} read
+ * @property {string | null} readAt
+ * @property {string | null} seenAt
+ * @property {string | null} archivedAt
+ * @property {string} createdAt
+ * @property {string | null} expiresAt
+ * @property {string} tenant
+ * @property {number} createdSeq
+ * @property {number} seq
+ *
+ * @typedef {object} Counters
+ * @property {number} unreadCount
+ * @property {number} unseenCount
+ *
+ * @typedef {object} Page
+ * @property {string} [inbox] whose inbox it is
+ * @property {Notification[]} nodes
+ * @property {{hasNextPage: boolean, endCursor: string | null}} pageInfo
+ * @property {number} totalCount
+ * @property {number} unreadCount
+ * @property {number} unseenCount
+ * @property {string} cursor
+ *
+ * @typedef {Record<string, any>} FrameData
+ *
+ * @typedef {object} Frame One event of the stream; `id` is "" where it has none.
+ * @property {string} id
+ * @property {string} event
+ * @property {FrameData} data
+ *
+ * @typedef {"idle" | "connecting" | "live" | "reconnecting" | "polling" | "offline" | "unauthenticated" | "closed"} Status
+ *
+ * @typedef {object} Filter Which notifications a view shows; archived ones only where it asks for them.
+ * @property {boolean} [unread]
+ * @property {boolean} [archived]
+ * @property {string} [type]
+ * @property {string} [category]
+ * @property {Priority} [priority]
+ *
+ * @typedef {object} ViewSnapshot
+ * @property {readonly Notification[]} items newest first
+ * @property {number} totalCount
+ * @property {boolean} hasMore
+ * @property {boolean} loading
+ * @property {boolean} loaded whether a first page was read
+ *
+ * @typedef {object} ClientState
+ * @property {Status} status
+ * @property {number} unreadCount
+ * @property {number} unseenCount
+ * @property {(Error & {status?: number}) | null} error a `Problem` where the server said what is wrong
+ * @property {string | null} cursor
+ * @property {number | null} nextRetryAt milliseconds since 1970
+ * @property {boolean} isLeader whether this page holds the browser's stream
+ *
+ * @typedef {ViewSnapshot & ClientState} Snapshot Frozen, and the same object until something changed.
+ *
+ * @typedef {object} Clock
+ * @property {() => number} now milliseconds since 1970
+ * @property {(callback: () => void, ms: number) => any} setTimeout
+ * @property {(handle: any) => void} clearTimeout
+ *
+ * @typedef {"request" | "stream" | "unauthorized"} AuthReason `unauthorized`: the token before was refused
+ * @typedef {"cookie" | ((asked: {reason: AuthReason}) => string | Promise<string>)} Auth
+ *
+ * @typedef {object} Options
+ * @property {string} [baseUrl] where Carillon answers, without a slash at its end; this origin by default
+ * @property {Auth} [auth]
+ * @property {"auto" | "fetch" | "eventsource" | "poll"} [transport]
+ * @property {boolean} [tabs] share one stream among the pages of this browser (default)
+ * @property {string} [locale] of the elements' words; the page's language by default
+ * @property {Clock} [clock]
+ * @property {() => number} [random]
+ */
+
+// store.js
+
+/**
+ * @typedef {object} Operation
+ * @property {string} [id] of one notification; without it all that were created up to `upTo`
+ * @property {string} [upTo]
+ * @property {{read?: boolean, seen?: true, archived?: boolean}} [marks] without them: it is deleted; of all, what is read
+ * @property {number} [done] the seq at which the server did it: shown until the mark is there
+ *
+ * @typedef {object} View A list: what of the known notifications matches, as far down as pages were read.
+ * @property {Filter} filter
+ * @property {number} floor `createdSeq` of the last row of the last page
+ * @property {boolean} hasMore
+ * @property {string | null} end
+ * @property {number} total of the last page
+ * @property {number} [beyond] how many of these the pages so far did not tell
+ * @property {boolean} loading
+ * @property {boolean} loaded
+ * @property {readonly Notification[]} items
+ * @property {Snapshot | null} snapshot how it looked when it was last looked at; null: something has changed since
+ */
+
+// stream.js
+
+/**
+ * @typedef {object} Ears
+ * @property {AbortSignal} signal ends the connection
+ * @property {() => void} heard bytes came
+ * @property {(frame: Frame) => void} frame
+ * @property {(ms: number) => void} retry the server's wish for the time of the next attempt
+ */
+
+// link.js
+
+/**
+ * @typedef {object} Attempt
+ * @property {AbortSignal} signal
+ * @property {() => void} heard
+ * @property {(heartbeatSeconds: number) => void} live
+ * @property {(ms: number) => void} retry
+ *
+ * @typedef {object} LinkParts
+ * @property {Clock} clock
+ * @property {() => number} random
+ * @property {(attempt: Attempt) => Promise<unknown>} connect one attempt, until it ends
+ * @property {(() => Promise<unknown>) | null} poll asks for what changed; null: not before there is a first page
+ * @property {boolean} streams false: there are polls alone
+ * @property {(status: Status, nextRetryAt: number | null, problem: Error | null) => void} told
+ */
+
+// tabs.js
+
+/**
+ * @typedef {Record<string, any>} Message `{hello}`, `{retry}`, a frame, or a leader's state
+ *
+ * @typedef {object} TabParts
+ * @property {string} key origin, tenant and recipient: pages of different people never meet
+ * @property {Clock} clock
+ * @property {() => void} lead this page is to hold the stream
+ * @property {() => void} follow another page took over
+ * @property {(message: Message) => unknown} received
+ * @property {() => Message} state what a leader says of itself
+ */
+
+export {};

@@ -1,0 +1,175 @@
+// <carillon-inbox>: the whole list, page by page, with filters.
+
+/** @import { Filter, Snapshot } from "../core/types.js" */
+import { BELL, button, CarillonElement, h, icon, set, write } from "./base.js";
+import { keep } from "./item.js";
+import { createNote } from "./status.js";
+import { css } from "./style.js";
+
+const sheet = css(`
+[role=feed] { container-type: inline-size; }
+.bone { height: 76px; padding: 16px; border-block-end: 1px solid var(--l); }
+.bone::before { content: ""; display: block; height: 100%; border-radius: 8px; background: linear-gradient(90deg, var(--sunk) 25%, var(--l) 50%, var(--sunk) 75%) 0 / 300% 100%; }
+.fresh { position: sticky; z-index: 2; inset-block-start: 8px; display: block; margin: 8px auto -40px; border-radius: 99px; background: var(--a); color: var(--on-a); box-shadow: var(--shadow); }
+.fresh:hover { background: var(--a); filter: brightness(1.08); }
+.more { display: block; width: 100%; min-height: 44px; }
+.inbox { border: 1px solid var(--l); border-radius: var(--r); background: var(--s); overflow: clip; }
+[aria-pressed=true] { background: var(--sunk); color: var(--i); }
+select { color: var(--i); border-color: var(--l); background: var(--s); }
+@media (prefers-reduced-motion: no-preference) { .bone::before { animation: bone 1.6s linear infinite; } }
+@keyframes bone { from { background-position: 150% 0; } }
+`);
+
+/** The next page is asked for this far before its place is seen. */
+const AHEAD = "400px";
+const FILTERS = /** @type {const} */ ({ all: {}, unread: { unread: true }, archived: { archived: true } });
+
+export class CarillonInbox extends CarillonElement {
+  #feed = h("div", { role: "feed", part: "feed" });
+  #empty = h("div", { class: "empty", part: "empty" });
+  #bones = h("div", { role: "status" });
+  #note = /** @type {ReturnType<typeof createNote> | null} */ (null);
+  #more = h("button", { type: "button", class: "more", part: "more", onclick: () => this.#view().loadMore() });
+  #fresh = h("button", { type: "button", class: "fresh", part: "fresh", onclick: () => this.#flush() });
+  #read = h("button", { type: "button" });
+  #remove = h("button", { type: "button" });
+  #kinds = h("select", { onchange: () => this.filter({ ...this.#filter, category: this.#kinds.value || undefined }) });
+  #tabs = h("div", { role: "group" });
+  /** @type {Map<string, ReturnType<typeof import("./item.js").createRow>>} */
+  #rows = new Map();
+  /** @type {Filter} */
+  #filter = {};
+  /** @type {ReturnType<import("../core/client.js").NotificationClient["view"]> | null} Null: the client's own list. */
+  #own = null;
+  /** The cursor up to which everything has been shown; null: nothing is held back. @type {string | null} */
+  #shown = null;
+  #observer = new IntersectionObserver(([entry]) => void (entry.isIntersecting && this.#view().loadMore()), { rootMargin: AHEAD });
+
+  #view = () => this.#own ?? this.client;
+
+  build() {
+    this.adopt(sheet);
+    const { t, client } = this;
+    this.#note = createNote(this);
+    this.#feed.onkeydown = (event) => this.#key(event);
+    this.#empty.replaceChildren(icon(BELL), h("b"), h("span"));
+    this.#bones.replaceChildren(h("span", { class: "hidden" }, t("loading")), ...[1, 2, 3, 4].map(() => h("div", { class: "bone" })));
+    this.#more.textContent = t("loadMore");
+    this.#read = button(t("markAllRead"), () => client.markAllRead(this.#shown ?? undefined));
+    this.#remove = button(t("deleteRead"), () => client.removeRead(this.#shown ?? undefined));
+    set(this.#kinds, "aria-label", t("kind"));
+    set(this.#feed, "aria-label", t("title"));
+    this.#tabs.replaceChildren(...Object.entries(FILTERS).map(([name, filter]) =>
+      set2(button(t(/** @type {"all"} */ (name)), () => this.filter({ category: this.#filter.category, ...filter })), name)));
+    this.#rows.clear();
+    this.#feed.replaceChildren();
+    const bar = h("div", { class: "bar", part: "bar" }, h("h2", {}, t("title")), this.#tabs, this.#kinds, this.#read, this.#remove);
+    this.root.append(h("section", { class: "inbox", part: "inbox" }, bar, this.#note.node, this.#fresh, this.#feed, this.#bones, this.#empty, this.#more));
+    this.#observer.observe(this.#more);
+  }
+
+  disconnectedCallback() {
+    super.disconnectedCallback();
+    this.#observer.disconnect();
+    this.#own?.close();
+    this.#own = null;
+  }
+
+  /** Show what a filter lets through; an empty one is everything but the archive. @param {Filter} filter */
+  filter(filter) {
+    this.#filter = Object.fromEntries(Object.entries(filter).filter(([, value]) => value !== undefined));
+    this.#own?.close();
+    this.#own = Object.keys(this.#filter).length ? this.client.view(this.#filter) : null;
+    this.#shown = null;
+    this.#rows.clear();
+    this.#feed.replaceChildren();
+    this.show();
+  }
+
+  #flush() {
+    this.#shown = null;
+    this.show();
+    this.scrollIntoView({ block: "start" });
+    /** @type {HTMLElement | null} */ (this.#feed.firstElementChild)?.focus();
+  }
+
+  /** PageUp and PageDown go from one article to the next. @param {KeyboardEvent} event */
+  #key(event) {
+    const step = { PageDown: "nextElementSibling", PageUp: "previousElementSibling" }[event.key];
+    const article = /** @type {Element} */ (event.target).closest("article");
+    const next = step && article?.[/** @type {"nextElementSibling"} */ (step)];
+    if (!(next instanceof HTMLElement)) return;
+    event.preventDefault();
+    next.focus();
+  }
+
+  tick() {
+    for (const row of this.#rows.values()) row.tick();
+  }
+
+  /** Nothing moves under somebody's eyes: what is new waits while they have scrolled, or are in the list. */
+  #isReading() {
+    return this.#rows.size > 0 && (this.#feed.getBoundingClientRect().top < 0 || this.#feed.contains(this.shadowRoot?.activeElement ?? null));
+  }
+
+  show() {
+    if (!this.#note) return;
+    const now = this.client.getSnapshot();
+    const { items, hasMore, loading, loaded } = /** @type {Snapshot} */ (this.#view().getSnapshot());
+    const bound = Number(this.#shown?.split("-")[1] ?? Infinity);
+    const isNew = items.length > 0 && this.#rows.size > 0 && !this.#rows.has(items[0].id);
+    if (isNew && bound === Infinity && this.#isReading()) return this.#hold(items);
+    const held = items.filter((item) => item.createdSeq > bound).length;
+    const shown = held ? items.slice(held) : items;
+    this.#note.show();
+    this.#fresh.hidden = held === 0;
+    if (held) write(this.#fresh, this.t("fresh", held));
+    this.#bones.hidden = loaded || shown.length > 0 || ["closed", "unauthenticated"].includes(now.status);
+    this.#empty.hidden = !loaded || items.length > 0;
+    const filtered = this.#own !== null;
+    write(this.#empty.children[1], this.t(filtered ? "nothing" : "quiet"));
+    write(this.#empty.children[2], filtered ? "" : this.t("quietMore"));
+    this.#more.hidden = !hasMore;
+    this.#more.disabled = loading;
+    this.#read.disabled = now.unreadCount === 0;
+    this.#remove.disabled = !now.items.some((item) => item.read);
+    this.#choices(now.items);
+    keep(this, this.#feed, this.#rows, shown, this.#rows.size > 0 && items.length - this.#rows.size < 5);
+    set(this.#feed, "aria-busy", String(loading));
+    shown.forEach((item, at) => {
+      const { node } = /** @type {{node: Element}} */ (this.#rows.get(item.id));
+      set(node, "aria-posinset", at + 1);
+      set(node, "aria-setsize", hasMore ? -1 : shown.length);
+    });
+    // A short page leaves the end in sight, and an observer tells a change only.
+    if (hasMore && !loading) {
+      this.#observer.unobserve(this.#more);
+      this.#observer.observe(this.#more);
+    }
+  }
+
+  /** @param {readonly import("../core/types.js").Notification[]} items */
+  #hold(items) {
+    const last = items.find((item) => this.#rows.has(item.id));
+    const epoch = this.client.getSnapshot().cursor?.split("-")[0];
+    this.#shown = `${epoch}-${last?.createdSeq}`;
+    this.show();
+  }
+
+  /** The pressed filter, and the categories that there are. @param {readonly import("../core/types.js").Notification[]} items */
+  #choices(items) {
+    const { unread, archived, category = "" } = this.#filter;
+    for (const tab of this.#tabs.children) set(tab, "aria-pressed", String(tab.id === (archived ? "archived" : unread ? "unread" : "all")));
+    const names = ["", ...new Set([...items.map((item) => item.category), category].filter(Boolean))];
+    const same = names.every((name, at) => this.#kinds.options[at]?.value === name) && this.#kinds.options.length === names.length;
+    if (!same) this.#kinds.replaceChildren(...names.map((value) => h("option", { value }, value ? value.replaceAll("_", " ") : this.t("everything"))));
+    this.#kinds.value = category;
+    this.#kinds.hidden = names.length < 3;
+  }
+}
+
+/** @param {HTMLElement} tab @param {string} id */
+function set2(tab, id) {
+  tab.id = id;
+  return tab;
+}

@@ -1,0 +1,164 @@
+// One notification as an article. It is made once and rewritten when its notification changes: the focus stays.
+
+/** @import { Notification } from "../core/types.js" */
+/** @import { CarillonElement } from "./base.js" */
+import { button, h, icon, set, write } from "./base.js";
+import { css } from "./style.js";
+
+const sheet = css(`
+.item { position: relative; display: grid; grid-template-columns: 36px minmax(0, 1fr); gap: 12px; padding: 12px 16px; border-block-end: 1px solid var(--l); content-visibility: auto; contain-intrinsic-size: auto 80px; }
+.item:last-child { border: 0; }
+.item:hover { background: var(--sunk); }
+.item::before { content: ""; position: absolute; inset: 0 auto; inset-inline-start: 0; width: 3px; }
+.unread.HIGH::before { background: var(--h); }
+.unread.URGENT::before { background: var(--u); }
+.face { display: grid; place-items: center; width: 36px; height: 36px; border-radius: 50%; background: var(--sunk); color: var(--q); }
+.unread .face { background: color-mix(in srgb, var(--c, var(--a)) 13%, transparent); color: var(--c, var(--a)); }
+.HIGH { --c: var(--h); } .URGENT { --c: var(--u); }
+.head { display: flex; align-items: baseline; gap: 8px; }
+.title { flex: 1; min-width: 0; color: inherit; font-size: 1em; font-weight: 500; text-decoration: none; overflow-wrap: anywhere; }
+a.title::after { content: ""; position: absolute; inset: 0; }
+.unread .title { font-weight: 650; }
+time { align-self: flex-start; color: var(--q); font-size: .8125em; line-height: 1.8; white-space: nowrap; }
+.dot { align-self: flex-start; flex: none; margin-block-start: .5em; width: 8px; height: 8px; border-radius: 50%; background: var(--c, var(--a)); }
+.title, .message { text-align: -webkit-match-parent; text-align: match-parent; }
+@container (max-width: 22rem) { .tag { position: absolute; overflow: hidden; width: 1px; clip-path: inset(50%); } }
+.message { color: var(--q); white-space: pre-line; overflow-wrap: anywhere; }
+.unread .message { color: var(--i); }
+.panel .message { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
+.tag { align-self: flex-start; line-height: 1.95; color: var(--c); font-size: .75em; font-weight: 600; }
+.actions { position: absolute; z-index: 1; inset-block-end: 6px; inset-inline-end: 10px; display: flex; border-radius: 8px; background: var(--sunk); opacity: 0; }
+.item:hover .actions, .item:focus-within .actions { opacity: 1; }
+@media (hover: none) { .actions { position: static; opacity: 1; margin-block: 2px -6px; margin-inline-start: -8px; background: none; justify-content: flex-end; } }
+.toast .item { border: 0; background: none; padding-inline-end: 44px; }
+.toast .item::before, .toast .actions, .toast .dot { display: none; }
+@media (prefers-reduced-motion: no-preference) { .actions { transition: opacity .12s; } }
+`);
+
+const CHECK = "M5 12.5l4.5 4.5L19 7.5";
+const CIRCLE = "M12 7a5 5 0 1 0 0 10 5 5 0 0 0 0-10Z";
+const BOX = "M4 5h16v4H4ZM5.5 9v10h13V9M10 13h4";
+const BOX_OUT = "M4 5h16v4H4ZM5.5 9v10h13V9M12 17v-5M9.8 14L12 11.8 14.2 14";
+const BIN = "M5 7h14M9 7V4.5h6V7M7 7l1 13h8l1-13";
+/** By the beginning of a notification's type. */
+const FACES = {
+  "CERTIFICATE|ACHIEVEMENT|ZK_|UNIVERSITY": "M12 3l7 3v5c0 4.5-3 7.8-7 10-4-2.2-7-5.5-7-10V6ZM9 12l2.2 2.2L15.5 10",
+  SECURITY: "M6 11h12v9H6ZM8.5 11V8a3.5 3.5 0 0 1 7 0v3",
+  "TICKET|COMMENT|MENTION": "M4 5h16v11H10l-4.5 4V16H4Z",
+  PAYMENT: "M3 6h18v12H3ZM3 10h18",
+  "GRADE|COURSE|ENROLLMENT": "M5 4h11a3 3 0 0 1 3 3v13H8a3 3 0 0 1-3-3ZM5 17a3 3 0 0 1 3-3h11",
+  "INTRODUCTION|LEAD": "M12 12a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7ZM5 20c.8-3.5 3.5-5 7-5s6.2 1.5 7 5",
+  GITHUB: "M9 7l-5 5 5 5M15 7l5 5-5 5",
+  BATCH: "M4 7l8-4 8 4-8 4ZM4 12l8 4 8-4M4 17l8 4 8-4",
+};
+const UNITS = /** @type {const} */ ([["year", 31_536_000], ["month", 2_592_000], ["week", 604_800], ["day", 86_400], ["hour", 3600], ["minute", 60], ["second", 0]]);
+
+/** @param {string} type */
+const faceOf = (type) => Object.entries(FACES).find(([types]) => new RegExp(`^(${types})`).test(type))?.[1] ?? "M4 10v4h3l8 4.5v-13L7 10ZM18.5 9.5a4 4 0 0 1 0 5";
+
+/** Tell a time as "5 minutes ago"; less than a minute is "now". @param {string} time @param {string} locale */
+export function ago(time, locale) {
+  const seconds = Math.min(0, (Date.parse(time) - Date.now()) / 1000);
+  const [unit, size] = UNITS.find(([, length]) => -seconds >= length) ?? UNITS[6];
+  return new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "narrow" }).format(size ? Math.trunc(seconds / size) : 0, unit);
+}
+
+/** The address of an action, checked again: a path of this host or http(s); else there is none. @param {string | null} url */
+export function safe(url) {
+  if (!url || !URL.canParse(url, document.baseURI)) return null;
+  return /^https?:$/.test(new URL(url, document.baseURI).protocol) ? url : null;
+}
+
+/**
+ * @param {CarillonElement} host whose client does what is asked for, and from which `carillon-open` bubbles
+ * @param {Notification} first
+ */
+export function createRow(host, first) {
+  host.adopt(sheet);
+  const { client, t } = host;
+  let item = first;
+  const title = h("span", { class: "title", part: "title", id: `t${first.id}`, dir: "auto" });
+  const time = h("time", { datetime: first.createdAt, title: new Date(first.createdAt).toLocaleString(host.locale) });
+  const dot = h("span", { class: "dot" }, h("span", { class: "hidden" }, t("unread")));
+  const message = h("p", { class: "message", part: "message", dir: "auto" });
+  const tag = h("span", { class: "tag" });
+  const face = h("span", { class: "face", part: "icon" }, icon(faceOf(first.type)));
+  const read = button(t("markRead"), () => (item.read ? client.markUnread : client.markRead)(item.id), CHECK);
+  const store = button(t("archive"), () => (item.archivedAt ? client.unarchive : client.archive)(item.id), BOX);
+  const bin = button(t("delete"), () => client.remove(item.id), BIN);
+  const actions = h("div", { class: "actions", part: "actions" }, read, store, bin);
+  const head = h("div", { class: "head" }, title, tag, time, dot);
+  const node = h("article", { tabindex: "0", part: "item", "aria-labelledby": title.id }, face, h("div", {}, head, message, actions));
+
+  /** Whoever opens an item has read it; a host that routes by itself calls `preventDefault()`. @param {Event} event */
+  function open(event) {
+    if (!item.read) client.markRead(item.id);
+    const told = new CustomEvent("carillon-open", { detail: item, bubbles: true, composed: true, cancelable: true });
+    if (!host.dispatchEvent(told)) event.preventDefault();
+  }
+
+  /** Another action on the same button. @param {HTMLElement} of @param {string} words @param {string} path */
+  function face2(of, words, path) {
+    const label = `${words}: ${item.title}`;
+    if (of.getAttribute("aria-label") === label) return;
+    set(of, "aria-label", label);
+    of.title = words;
+    of.replaceChildren(icon(path));
+  }
+
+  /** @param {Notification} next */
+  function show(next) {
+    item = next;
+    const { read: isRead, priority, actionUrl, archivedAt } = item;
+    node.className = `item ${priority}${isRead ? "" : " unread"}`;
+    dot.hidden = isRead;
+    const url = safe(actionUrl);
+    const link = title.firstElementChild;
+    if (!link && url) title.replaceChildren(h("a", { class: "title", href: url, onclick: open }));
+    write(title.firstElementChild ?? title, item.title);
+    write(message, item.message);
+    write(tag, priority === "HIGH" || priority === "URGENT" ? t(priority) : "");
+    face2(read, t(isRead ? "markUnread" : "markRead"), isRead ? CIRCLE : CHECK);
+    face2(store, t(archivedAt ? "unarchive" : "archive"), archivedAt ? BOX_OUT : BOX);
+    face2(bin, t("delete"), BIN);
+    read.disabled = Boolean(archivedAt);
+    tick();
+  }
+
+  const tick = () => write(time, ago(item.createdAt, host.locale));
+  show(first);
+  return {
+    node,
+    tick,
+    /** @param {Notification} next */
+    set: (next) => void (next === item || show(next)),
+  };
+}
+
+/**
+ * Keep the articles of `list` those of `items`, in their order. What is new is marked as arrived, but not at first.
+ * @param {CarillonElement} host @param {Element} list @param {Map<string, ReturnType<typeof createRow>>} rows
+ * @param {readonly Notification[]} items @param {boolean} moving whether what is new arrives visibly
+ */
+export function keep(host, list, rows, items, moving) {
+  const wanted = new Set(items.map((item) => item.id));
+  for (const [id, row] of rows) {
+    if (wanted.has(id)) continue;
+    // The focus goes on to the neighbour, not to the page's beginning.
+    const next = row.node.contains(host.shadowRoot?.activeElement ?? null) && (row.node.nextElementSibling ?? row.node.previousElementSibling);
+    row.node.remove();
+    rows.delete(id);
+    if (next instanceof HTMLElement) next.focus();
+  }
+  let at = list.firstElementChild;
+  for (const item of items) {
+    let row = rows.get(item.id);
+    if (row) row.set(item);
+    else {
+      rows.set(item.id, (row = createRow(host, item)));
+      row.node.classList.toggle("arrived", moving);
+    }
+    if (row.node === at) at = at.nextElementSibling;
+    else list.insertBefore(row.node, at);
+  }
+}

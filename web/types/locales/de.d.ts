@@ -1,0 +1,46 @@
+declare const _default: {
+    dir: string;
+    title: string;
+    bell: string;
+    news: {
+        one: string;
+        other: string;
+    };
+    unread: string;
+    HIGH: string;
+    URGENT: string;
+    markRead: string;
+    markUnread: string;
+    archive: string;
+    unarchive: string;
+    delete: string;
+    dismiss: string;
+    markAllRead: string;
+    deleteRead: string;
+    viewAll: string;
+    all: string;
+    archived: string;
+    everything: string;
+    kind: string;
+    loadMore: string;
+    loading: string;
+    fresh: {
+        one: string;
+        other: string;
+    };
+    quiet: string;
+    quietMore: string;
+    nothing: string;
+    failed: string;
+    retry: string;
+    offlineMore: string;
+    idle: string;
+    connecting: string;
+    live: string;
+    reconnecting: string;
+    polling: string;
+    offline: string;
+    unauthenticated: string;
+    closed: string;
+};
+export default _default;
