@@ -85,7 +85,7 @@ def configuration() -> dict[str, Any]:
         # Acknowledged when done; a killed process's message goes back, marked as redelivered.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        # A task killed at its hard limit goes back with that mark too, so that its events are tried one by one.
+        # A task killed at its hard limit goes back with that mark too, so that its events are tried in small groups.
         "task_acks_on_failure_or_timeout": False,
         # No worker hoards chunks that another could run.
         "worker_prefetch_multiplier": 1,
