@@ -38,6 +38,8 @@ class _Side(asyncio.Protocol):
         self._late: deque[tuple[float, bytes]] = deque()
         #: Bytes, or the end, of this side did not reach the other: it cannot go on.
         self.lossy = False
+        #: This side has sent everything it had.
+        self.ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -77,7 +79,12 @@ class _Side(asyncio.Protocol):
         if self.proxy.mode is Mode.SWALLOW:
             self.lossy = True
         elif self.peer is not None and self.peer.transport is not None:
+            self.ended = True
             self.peer.write_eof()
+            if self.peer.ended:
+                # Nothing comes either way any more: the loop would keep both sockets for ever.
+                self.peer.transport.close()
+                return False
         return True
 
     def write_eof(self) -> None:
