@@ -1,7 +1,8 @@
 """The statements of the fan-out: claiming events, numbering inboxes, writing notifications, counting attempts.
 
 An event in state `accepted` is pending. `tried_at` set marks a suspect: its worker was lost, or its batch failed.
-Batches leave suspects to be tried alone, each try counted by a commit of its own before it begins.
+Batches leave suspects to be tried alone, each try counted by a commit of its own before it begins. One that has had no
+such try, for somebody held an inbox of it, returns to the batches after a second.
 """
 
 from __future__ import annotations
@@ -91,8 +92,23 @@ def suspect_these() -> TextClause:
 
 @cache
 def suspect_one() -> TextClause:
-    """Mark an event as a suspect if it is pending; waits for whoever holds it, as that one may die of it too."""
-    return text("UPDATE events SET tried_at = clock_timestamp() WHERE key = :key AND state = 'accepted'")
+    """Mark a pending event that a process died of as a suspect: that was an attempt. Parameters: key.
+
+    Waits for whoever holds it, as that one may die of it too.
+    """
+    return text("""
+        UPDATE events SET tried_at = clock_timestamp(), attempts = greatest(attempts, 1)
+        WHERE key = :key AND state = 'accepted'""")
+
+
+@cache
+def release_waiting() -> TextClause:
+    """Return to the batches the suspects that nobody holds and that were not tried alone. Parameters: limit."""
+    return text(f"""
+        UPDATE events SET tried_at = NULL WHERE key IN (
+            SELECT e.key FROM events e WHERE e.state = 'accepted' AND e.attempts = 0
+              AND e.tried_at < clock_timestamp() - {_WAIT}
+            ORDER BY e.key LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED)""")
 
 
 @cache
@@ -159,10 +175,13 @@ def fail_exhausted() -> TextClause:
 
 @cache
 def due_suspects() -> TextClause:
-    """Stamp the suspects that nobody holds and whose wait is over, and select their keys. Parameters: most, limit."""
+    """Stamp the suspects that nobody holds, that were tried, and whose wait is over; selects their keys.
+
+    Parameters: most, limit.
+    """
     return text(f"""
         UPDATE events SET tried_at = clock_timestamp() WHERE key IN (
-            SELECT e.key FROM events e WHERE e.state = 'accepted' AND e.attempts < :most
+            SELECT e.key FROM events e WHERE e.state = 'accepted' AND e.attempts > 0 AND e.attempts < :most
               AND e.tried_at < clock_timestamp() - {_WAIT}
             ORDER BY e.key LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING key""")
 

@@ -96,7 +96,7 @@ def run_batch(deadline: float) -> bool:
 
 
 def _go_around(keys: list[int]) -> None:
-    """Fan out those of these events whose inboxes nobody holds; the others become suspects, which the sweeper tries.
+    """Fan out those of these events whose inboxes nobody holds; the sweeper returns the others after a second.
 
     One by one each of those would wait for `LOCK_TIMEOUT_MS`, and the lane with it.
     """

@@ -1,6 +1,6 @@
 """The sweeper: whatever a lost message, a killed worker or an absent broker left is found here and queued again.
 
-It looks every second and is cheap: five reads of small partial indexes.
+It looks every second and is cheap: six reads of small partial indexes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from workers.patience import patience
 
 #: Queued by one sweep at most: bounds what piles up in a lane without workers.
 LIMIT = 100
+#: Returned to the batches by one sweep at most: what four workers' batches held when they met a lock.
+RELEASED = 1_000
 
 #: Whether the first pending event waits for longer than a fan-out that was woken takes; no row: none is pending.
 _OVERDUE = text("""
@@ -35,6 +37,7 @@ def sweep_task() -> None:
 def sweep() -> None:
     """Queue again, or give up, all that should have been done by now; what is queued was stamped before."""
     with db.transaction() as connection:
+        connection.execute(fan_out.release_waiting(), {"limit": RELEASED})
         overdue = connection.scalar(_OVERDUE)
         suspects = _suspects(connection)
         left = _chunks(connection)
