@@ -23,7 +23,7 @@ def post(server: str, type_: str = "certificate.minted", tenant: str = "uni-berl
 
 
 def urgent(server: str) -> str:
-    """Post what is URGENT for Ada."""
+    """Post what is URGENT for the university's admin, Grace."""
     return post(server, "security.account_locked", account_id="ada", ip="203.0.113.9")
 
 

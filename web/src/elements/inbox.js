@@ -7,7 +7,7 @@ import { createNote } from "./status.js";
 import { css } from "./style.js";
 
 const sheet = css(`
-[role=feed] { container-type: inline-size; }
+[part=feed] { container-type: inline-size; }
 .bone { height: 76px; padding: 16px; border-block-end: 1px solid var(--l); }
 .bone::before { content: ""; display: block; height: 100%; border-radius: 8px; background: linear-gradient(90deg, var(--sunk) 25%, var(--l) 50%, var(--sunk) 75%) 0 / 300% 100%; }
 .fresh { position: sticky; z-index: 2; inset-block-start: 8px; display: block; margin: 8px auto -40px; border-radius: 99px; background: var(--a); color: var(--on-a); box-shadow: var(--shadow); }
@@ -25,7 +25,7 @@ const AHEAD = "400px";
 const FILTERS = /** @type {const} */ ({ all: {}, unread: { unread: true }, archived: { archived: true } });
 
 export class CarillonInbox extends CarillonElement {
-  #feed = h("div", { role: "feed", part: "feed" });
+  #feed = h("div", { part: "feed" });
   #empty = h("div", { class: "empty", part: "empty" });
   #bones = h("div", { role: "status" });
   #note = /** @type {ReturnType<typeof createNote> | null} */ (null);
@@ -43,7 +43,7 @@ export class CarillonInbox extends CarillonElement {
   #own = null;
   /** The cursor up to which everything has been shown; null: nothing is held back. @type {string | null} */
   #shown = null;
-  #observer = new IntersectionObserver(([entry]) => void (entry.isIntersecting && this.#view().loadMore()), { rootMargin: AHEAD });
+  #observer = new IntersectionObserver((entries) => void (entries.at(-1)?.isIntersecting && this.#view().loadMore()), { rootMargin: AHEAD });
 
   #view = () => this.#own ?? this.client;
 
@@ -58,7 +58,6 @@ export class CarillonInbox extends CarillonElement {
     this.#read = button(t("markAllRead"), () => client.markAllRead(this.#shown ?? undefined));
     this.#remove = button(t("deleteRead"), () => client.removeRead(this.#shown ?? undefined));
     set(this.#kinds, "aria-label", t("kind"));
-    set(this.#feed, "aria-label", t("title"));
     this.#tabs.replaceChildren(...Object.entries(FILTERS).map(([name, filter]) =>
       set2(button(t(/** @type {"all"} */ (name)), () => this.filter({ category: this.#filter.category, ...filter })), name)));
     this.#rows.clear();
@@ -135,7 +134,9 @@ export class CarillonInbox extends CarillonElement {
     this.#remove.disabled = !now.items.some((item) => item.read);
     this.#choices(now.items);
     keep(this, this.#feed, this.#rows, shown, this.#rows.size > 0 && items.length - this.#rows.size < 5);
-    set(this.#feed, "aria-busy", String(loading));
+    // A feed has articles: without any it is none.
+    const feed = { role: "feed", "aria-label": this.t("title"), "aria-busy": String(loading) };
+    for (const [name, value] of Object.entries(feed)) set(this.#feed, name, shown.length > 0 && value);
     shown.forEach((item, at) => {
       const { node } = /** @type {{node: Element}} */ (this.#rows.get(item.id));
       set(node, "aria-posinset", at + 1);

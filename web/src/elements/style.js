@@ -17,7 +17,7 @@ export const sheet = css(`
   --i: var(--carillon-ink, light-dark(#22272b, #e6e8e5));
   --q: var(--carillon-quiet, light-dark(#626b70, #9aa5a8));
   --l: var(--carillon-line, light-dark(#e6e4dd, #2f3639));
-  --h: var(--carillon-high, light-dark(#a05f10, #e3ad64));
+  --h: var(--carillon-high, light-dark(#935a10, #e3ad64));
   --u: var(--carillon-urgent, light-dark(#b23a3a, #f08a80));
   --r: var(--carillon-radius, 12px);
   --shadow: 0 1px 2px rgb(0 0 0 / 6%), 0 12px 32px rgb(0 0 0 / 14%);

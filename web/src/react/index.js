@@ -109,6 +109,6 @@ const Inbox = (props) => Element("carillon-inbox", props);
 /** @param {{renderItem: (item: Notification) => import("react").ReactNode, [attribute: string]: any}} props */
 function Feed({ renderItem, ...props }) {
   const { notifications, hasMore, loading, fetchMore } = useNotifications();
-  return createElement("div", { role: "feed", "aria-busy": loading, ...props }, ...notifications.map(renderItem),
+  return createElement("div", { role: notifications.length ? "feed" : undefined, "aria-busy": loading, ...props }, ...notifications.map(renderItem),
     hasMore && createElement("button", { type: "button", key: "more", disabled: loading, onClick: fetchMore }, "Load more"));
 }
