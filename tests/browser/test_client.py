@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Error, Page, Request, Route, expect
 
 from tests.browser.conftest import installed_chromium, is_live
-from tests.browser.people import ADA, bell, high, inbox, post, shows_status, shows_unread
+from tests.browser.people import ADA, bell, high, inbox, post, shows_status, shows_unread, token
 from tests.browser.proxy import Proxy
 from tests.eventually import eventually
 from tests.servers import ApiServer
@@ -264,6 +264,33 @@ def test_an_html_answer_with_200_is_no_stream(new_context: NewContext, api_serve
     shows_status(page, "Reconnecting|Checking")
     page.unroute(STREAM)
     is_live(page)
+
+
+def test_event_source_follows_by_a_ticket_for_each_attempt(new_context: NewContext, api_server: ApiServer) -> None:
+    context = new_context()
+    tickets: list[str] = []
+    context.on("request", lambda each: tickets.append(each.url) if each.url.endswith("/stream/tickets") else None)
+    page = context.new_page()
+    page.goto("/events#uni-berlin/mira")
+    is_live(page)
+    page.evaluate(
+        """async (token) => {
+          const { createNotificationClient } = await import("/static/carillon/latest/core/client.js");
+          window.client = createNotificationClient({ auth: () => token, transport: "eventsource", tabs: false });
+          client.start();
+        }""",
+        token(api_server.url),
+    )
+    eventually(lambda: page.evaluate("client.getSnapshot().status") == "live", within=20)
+    post(api_server.url)
+    eventually(lambda: page.evaluate("client.getSnapshot().unreadCount") == 1, within=20)
+    api_server.restart()
+    eventually(lambda: page.evaluate("client.getSnapshot().status") != "live", within=20)
+    eventually(lambda: page.evaluate("client.getSnapshot().status") == "live", within=40)
+    post(api_server.url)
+    eventually(lambda: page.evaluate("client.getSnapshot().unreadCount") == 2, within=20)
+    assert len(tickets) >= 2
+    assert page.evaluate("client.getSnapshot().items.length") == 2
 
 
 def test_a_refused_change_rolls_the_badge_back_and_says_so(open_page: OpenPage, api_server: ApiServer) -> None:

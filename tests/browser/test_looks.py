@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.conftest import is_live
-from tests.browser.people import ADA, bell, inbox, post, shows_status, shows_unread, urgent
+from tests.browser.people import ADA, bell, high, inbox, post, shows_status, shows_unread, urgent
 from tests.eventually import eventually
 from tests.npm import install
 from tests.servers import ApiServer
@@ -124,6 +124,34 @@ def test_what_is_new_waits_while_somebody_reads(open_page: OpenPage, api_server:
     fresh.click()
     expect(articles).to_have_count(3)
     expect(articles.first).to_be_focused()
+
+
+def test_filters_show_what_they_let_through_and_the_archive(open_page: OpenPage, api_server: ApiServer) -> None:
+    page = open_page(*ADA, path=FULL)
+    post(api_server.url)
+    high(api_server.url)
+    articles = page.locator("carillon-inbox article")
+    expect(articles).to_have_count(2)
+    page.get_by_label("Kind").select_option("certificate")
+    expect(articles).to_have_count(1)
+    expect(articles).to_contain_text("Certificate Minted on Blockchain")
+    page.get_by_role("button", name="Unread", exact=True).click()
+    expect(page.get_by_role("button", name="Unread", exact=True)).to_have_attribute("aria-pressed", "true")
+    expect(articles).to_have_count(1)
+    articles.hover()
+    articles.get_by_role("button", name="Archive").click()
+    expect(articles).to_have_count(0)
+    expect(page.locator("carillon-inbox .empty")).to_contain_text("Nothing here")
+    page.get_by_role("button", name="Archived", exact=True).click()
+    expect(articles).to_have_count(1)
+    articles.hover()
+    articles.get_by_role("button", name="Take out of the archive").click()
+    expect(articles).to_have_count(0)
+    page.get_by_role("button", name="All", exact=True).click()
+    expect(articles).to_have_count(1)
+    page.get_by_label("Kind").select_option("")
+    expect(articles).to_have_count(2)
+    shows_unread(page, 1)
 
 
 def test_a_badge_over_99_tells_readers_the_true_number(open_page: OpenPage, stack_env: dict[str, str]) -> None:

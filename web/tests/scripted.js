@@ -7,6 +7,7 @@ Object.assign(globalThis, {
   addEventListener: page_.addEventListener.bind(page_),
   dispatchEvent: page_.dispatchEvent.bind(page_),
 });
+globalThis.location = { href: "http://host/" };
 Object.defineProperty(globalThis, "navigator", { value: { onLine: true }, configurable: true });
 
 /** A clock: `tick(ms)` runs what falls due, in order, and lets everything settle in between. */
