@@ -51,7 +51,7 @@ def deadlock(trial: Trial) -> None:
             with suppress(psycopg.errors.DeadlockDetected), session.transaction():
                 _lock(session, keys[first : first + 5])
                 trial.hold(0.3)
-                _lock(session, keys[first + 5 :])
+                _lock(session, keys[first + 5 : first + 20])
         trial.notes["deadlocks"] += _deadlocks(watcher) - before
 
 
