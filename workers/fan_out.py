@@ -10,7 +10,7 @@ from collections import Counter
 
 from celery import Task
 from redis.exceptions import RedisError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from shared import db, fan_out
 from shared.logs import log, place_of
@@ -27,6 +27,12 @@ LOOP_S = 10.0
 #: Events that are tried together after a worker died: few to be tried one by one if one of them was the reason, and
 #: enough that a batch's innocent ones cost little. One by one each waits for inboxes that other batches hold: 0.1 s.
 GROUP = 20
+#: After a batch waited for an inbox in vain, the next ones wait for twice a usual batch's time only, as long as PostgreSQL
+#: lets a transaction stand still: whoever holds that inbox has stopped or has many, and each batch would meet them.
+BUSY_S = db.IDLE_IN_TRANSACTION_MS / 1000
+BUSY_LOCK_TIMEOUT_MS = 200
+#: Until when that is, by this process's monotonic clock.
+_busy_until = 0.0
 
 
 @app.task(name=FAN_OUT_TASK, bind=True)
@@ -77,6 +83,8 @@ def run_batch(deadline: float) -> bool:
     limit = settings().claim_batch
     try:
         with db.transaction() as connection:
+            if time.monotonic() < _busy_until:
+                connection.execute(text(f"SET LOCAL lock_timeout = {BUSY_LOCK_TIMEOUT_MS}"))
             rows = connection.execute(fan_out.claim_batch(), {"limit": limit}).mappings().all()
             claimed.extend(row["key"] for row in rows)
             if not rows:
@@ -100,6 +108,8 @@ def _go_around(keys: list[int]) -> None:
 
     One by one each of those would wait for `LOCK_TIMEOUT_MS`, and the lane with it.
     """
+    global _busy_until  # noqa: PLW0603 - one for each process
+    _busy_until = time.monotonic() + BUSY_S
     with db.transaction() as connection:
         rows = connection.execute(fan_out.claim_these(), {"keys": keys}).mappings().all()
         delivery = deliver(connection, rows, careful=False, around=True) if rows else Delivery()

@@ -239,13 +239,20 @@ def test_inboxes_that_somebody_holds_delay_the_others_by_one_lock_timeout_howeve
         began = time.monotonic()
         fan_out_pending()
         took = time.monotonic() - began
-    assert states(db) == [("accepted", 0)] * 10 + [("done", 0)] * 10
-    assert took < 2 * LOCK_TIMEOUT_MS / 1000
+        assert states(db) == [("accepted", 0)] * 10 + [("done", 0)] * 10
+        assert took < 2 * LOCK_TIMEOUT_MS / 1000
+        # The next batch does not wait that long again.
+        for name in (*people, *free):
+            directory.add_event(db, "certificate.issued", {**ISSUED, "student_id": name})
+        began = time.monotonic()
+        fan_out_pending()
+        assert time.monotonic() - began < LOCK_TIMEOUT_MS / 1000
+        assert states(db)[20:] == [("accepted", 0)] * 10 + [("done", 0)] * 10
     make_due(db)
     sweep()
     with recorded() as told:
         fan_out_pending()
-    assert states(db) == [("done", 0)] * 20
+    assert states(db) == [("done", 0)] * 40
     assert told.count("WITH written AS") == 1
     directory.assert_numbered_without_gaps(db)
 
