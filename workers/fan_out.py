@@ -27,8 +27,8 @@ LOOP_S = 10.0
 #: Events that are tried together after a worker died: few to be tried one by one if one of them was the reason, and
 #: enough that a batch's innocent ones cost little. One by one each waits for inboxes that other batches hold: 0.1 s.
 GROUP = 20
-#: After a batch waited for an inbox in vain, the next ones wait for twice a usual batch's time only, as long as PostgreSQL
-#: lets a transaction stand still: whoever holds that inbox has stopped or has many, and each batch would meet them.
+#: After a batch waited for an inbox in vain, the next ones wait for twice a usual batch's time only, as long as
+#: PostgreSQL lets a transaction stand still: whoever holds it has stopped or has many, and each batch would meet them.
 BUSY_S = db.IDLE_IN_TRANSACTION_MS / 1000
 BUSY_LOCK_TIMEOUT_MS = 200
 #: Until when that is, by this process's monotonic clock.
