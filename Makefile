@@ -17,7 +17,7 @@ ifdef FLOWER_PORT
 export CARILLON_FLOWER_PORT := $(FLOWER_PORT)
 endif
 
-.PHONY: help up test check fmt bench fault fault-mutations screenshots lock audit clean
+.PHONY: help up schemathesis test check fmt bench fault fault-mutations screenshots lock audit clean
 
 help:  ## Show these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -53,6 +53,9 @@ screenshots: $(VENV)/.development  ## Take the documentation's pictures from a r
 
 audit: $(VENV)/.development  ## Look the locked packages up among the known vulnerabilities (needs the network)
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock
+
+schemathesis: $(VENV)/.development  ## Try the API by its description for longer than `make test` does (an hour)
+	@CARILLON_SCHEMATHESIS_EXAMPLES=50 $(BIN)/pytest tests/contract
 
 lock: $(VENV)/.uv  ## Resolve pyproject.toml anew into the lock files
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements.lock

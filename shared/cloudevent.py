@@ -28,7 +28,8 @@ RESERVED_SOURCE = "/carillon/failed-logins"
 #: CloudEvents 1.0, section "naming conventions", recommends at most 20 characters.
 _ATTRIBUTE = re.compile(r"[a-z0-9]{1,20}")
 _PCHAR = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})"
-_AUTHORITY = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@\[\]]|%[0-9A-Fa-f]{2})*"
+_NAME = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})"
+_AUTHORITY = rf"(?:(?:{_NAME}|:)*@)?(?:\[[0-9A-Za-z:.]+\]|{_NAME}*)(?::[0-9]*)?"
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]*:"
 _HIERARCHY = (
     rf"(?://{_AUTHORITY}(?:/{_PCHAR}*)*|(?!//)(?:{_PCHAR}|/)*)(?:\?(?:{_PCHAR}|[/?])*)?(?:#(?:{_PCHAR}|[/?])*)?"
@@ -172,7 +173,7 @@ def _extension_faults(present: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, "is not accepted: send the data as JSON"
         elif not _ATTRIBUTE.fullmatch(name):
             yield shown((name,)), "is no attribute: those have 1 to 20 lower-case letters and digits"
-        elif not isinstance(value, str | bool | int):
+        elif not isinstance(value, str | bool | int) and not (isinstance(value, float) and value.is_integer()):
             yield name, "must be a text, a whole number, true or false"
     trace = present.get("traceparent")
     if trace is not None and not (isinstance(trace, str) and _TRACEPARENT.fullmatch(trace)):
