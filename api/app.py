@@ -91,7 +91,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         _closed("waker", asyncio.to_thread(app.state.waker.stop)),
         _closed("publisher", app.state.publisher.close()),
     )
-    await _closed("database", db.async_engine_of().dispose())
+    await _closed("database", db.close_async_engines())
     log().info("api.stopped")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from api.auth import Subscriber
 from shared import db, sessions
+from shared.databases import SHARED
 from shared.errors import Unauthenticated
 from shared.recent import Recent
 from shared.statements import arun
@@ -49,7 +50,7 @@ class BrowserSessions:
 
         Raises `Unavailable` without a database.
         """
-        async with db.async_transaction(who.tenant) as connection:
+        async with db.async_transaction(who.tenant, database=SHARED) as connection:
             return await arun(connection, sessions.create(who.tenant, who.recipient, who.roles, who.expires_at))
 
 

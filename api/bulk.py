@@ -11,18 +11,17 @@ from pydantic import BaseModel
 
 from api.body import pieces, require_type
 from api.rows import Elements, Lines, Row, Splitter, batches
-from shared import db
 from shared.directory import ROWS_AT_ONCE, Report
 from shared.keys import ProducerKey
 from shared.logs import log
-from shared.statements import Program, arun
+from shared.plans import Plan, arun_plan
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 #: Rejected rows that are told one by one; the others are counted.
 MAX_TOLD = 1_000
 
-Change = Callable[[Sequence[Any], Callable[[str], bool]], Program[Report]]
+Change = Callable[[Sequence[Any], Callable[[str], bool]], Plan[Report]]
 
 
 class Tally:
@@ -52,18 +51,11 @@ async def store_rows(request: Request, key: ProducerKey, change: Change) -> Tall
     tally = Tally()
     async for rows in batches(pieces(request), _splitter(request), ROWS_AT_ONCE):
         usable = [row for row in rows if row.fault is None]
-        async with db.async_transaction(*_tenants(usable, key)) as connection:
-            report = await arun(connection, change([row.value for row in usable], key.may_use))
+        report = await arun_plan(change([row.value for row in usable], key.may_use))
         tally.add(rows, usable, report)
     counts = {"created": tally.created, "updated": tally.updated, "rejected": tally.rejected}
     log().info("directory.imported", prefix=key.prefix, path=request.url.path, **counts)
     return tally
-
-
-def _tenants(rows: Sequence[Row], key: ProducerKey) -> list[str]:
-    """Return the tenants that rows name and the key may use; a row without one is refused when it is judged."""
-    named = {row.value.get("tenant") for row in rows if isinstance(row.value, dict)}
-    return sorted(name for name in named if isinstance(name, str) and name.isprintable() and key.may_use(name))
 
 
 def _splitter(request: Request) -> Splitter:

@@ -11,10 +11,12 @@ from sqlalchemy import text
 from starlette.responses import Response
 
 from api.deps import FanOutWaker
-from shared import cloudevent, db, demo, events, statements
+from shared import cloudevent, databases, db, demo, events, forwards, statements
 from shared.catalog import EventType, catalog
+from shared.databases import database_of
 from shared.errors import NotFound
 from shared.frames import dumps
+from shared.plans import arun_plan
 from shared.settings import settings
 from shared.tokens import make_token
 
@@ -53,8 +55,11 @@ _PEOPLE = text("""
 async def _people(tenant: str | None = None, id: str | None = None) -> list[dict[str, Any]]:
     """Return the demo people of the directory (or the one asked for): those of `shared.demo` first, in their order."""
     values = {"tenant": tenant, "id": id, "most": MOST_PEOPLE}
-    async with db.async_transaction(*([tenant] if tenant else demo.tenants())) as connection:
-        rows = (await connection.execute(_PEOPLE, values)).mappings().all()
+    named = (tenant,) if tenant else demo.tenants()
+    rows: list[statements.Row] = []
+    for name in databases.names():
+        async with db.async_transaction(*named, database=name) as connection:
+            rows += map(dict, (await connection.execute(_PEOPLE, values)).mappings())
     found = [_person(row["tenant"], row["id"], row["attributes"], row["roles"]) for row in rows]
     return sorted(found, key=lambda one: demo.place_of(one["tenant"], one["id"]))
 
@@ -69,8 +74,7 @@ async def people() -> Response:
     """Whom one may be on the page. At the first visit the people of the five domains are registered."""
     there = await _people()
     if not {(person.tenant, person.id) for person in demo.PEOPLE} <= {(one["tenant"], one["id"]) for one in there}:
-        async with db.async_transaction(*demo.tenants()) as connection:
-            await statements.arun(connection, demo.seed())
+        await arun_plan(demo.seed())
         there = await _people()
     return _answer({"people": there})
 
@@ -141,13 +145,12 @@ async def send(body: DemoEvent, waker: FanOutWaker) -> Response:
     posting = events.posting_of([cloudevent.read(envelope)])
     async with db.async_transaction(body.tenant) as connection:
         await statements.arun(connection, events.accept(posting, registers=False))
-    waker.wake()
+    waker.wake(database_of(body.tenant))
     return _answer({"id": id, "status": "accepted"}, 202)
 
 
 @router.get("/events/{id}")
 async def sent(id: str, tenant: str) -> Response:
     """How far an event of the page is."""
-    async with db.async_transaction(tenant) as connection:
-        row = await statements.arun(connection, events.read(tenant, SOURCE, id))
+    row = await arun_plan(forwards.read(tenant, SOURCE, id))
     return _answer({name: row[name] for name in ("id", "state", "recipients", "notifications")})

@@ -13,11 +13,12 @@ from api.bulk import JSON, rows_body, store_rows
 from api.credentials import DirectoryKey, require_tenant
 from api.directory_models import Imported, RecipientAnswer, RecipientBody, RecipientRow, TenantAnswer
 from api.paths import PathName, TenantName, names_of
-from shared import db, directory, strict_json
+from shared import directory, homes, strict_json
 from shared.directory import MAX_ATTRIBUTES_BYTES
 from shared.errors import FieldError, Forbidden, InvalidInput, MalformedBody
 from shared.logs import log
-from shared.statements import Row, arun
+from shared.plans import arun_plan
+from shared.statements import Row
 
 router = APIRouter(prefix="/api", tags=["directory"])
 
@@ -36,8 +37,7 @@ async def put_tenant(request: Request, key: DirectoryKey, tenant: TenantName) ->
     (tenant,) = names_of(request, 1)
     if key.tenants is not None:
         raise Forbidden("Only a key for every tenant may make tenants.")
-    async with db.async_transaction(tenant) as connection:
-        made = await arun(connection, directory.make_tenant(tenant))
+    made = await arun_plan(homes.make_tenant(tenant))
     if made:
         log().info("tenant.created", prefix=key.prefix, tenant=tenant)
     return answer({"id": tenant}, 201 if made else 200)
@@ -83,16 +83,14 @@ async def put_recipient(request: Request, place: Place) -> Response:
     """Register a recipient, or replace what is known of one: roles that are not named are taken away."""
     tenant, id = place
     one = directory.recipient_of({**await _told(request), "tenant": tenant, "id": id})
-    async with db.async_transaction(tenant) as connection:
-        row, is_new = await arun(connection, directory.put_recipient(one))
+    row, is_new = await arun_plan(homes.put_recipient(one))
     return answer(_recipient_json(row), 201 if is_new else 200)
 
 
 @router.get("/recipients/{tenant}/{id:path}", response_model=RecipientAnswer, responses=problems(401, 403, 404, 503))
 async def get_recipient(place: Place) -> Response:
     """One recipient."""
-    async with db.async_transaction(place[0]) as connection:
-        return answer(_recipient_json(await arun(connection, directory.get_recipient(*place))))
+    return answer(_recipient_json(await arun_plan(homes.get_recipient(*place))))
 
 
 @router.delete("/recipients/{tenant}/{id:path}", status_code=204, responses=problems(401, 403, 404, 503))
@@ -101,8 +99,7 @@ async def delete_recipient(key: DirectoryKey, place: Place) -> Response:
 
     The inbox's numbering goes on if the id returns; whoever holds a cursor gets `reset`.
     """
-    async with db.async_transaction(place[0]) as connection:
-        await arun(connection, directory.delete_recipient(*place))
+    await arun_plan(homes.delete_recipient(*place))
     log().info("recipient.deleted", prefix=key.prefix, tenant=place[0])
     return Response(status_code=204)
 
@@ -118,7 +115,7 @@ async def import_recipients(request: Request, key: DirectoryKey) -> Response:
 
     Rows are stored a thousand at a time: after an error, those before it are there.
     """
-    tally = await store_rows(request, key, directory.put_rows)
+    tally = await store_rows(request, key, homes.put_rows)
     counts = {"created": tally.created, "updated": tally.updated, "rejected": tally.rejected}
     return answer({**counts, "errors": tally.errors})
 

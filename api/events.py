@@ -18,10 +18,12 @@ from api.credentials import EventsKey, require_tenant
 from api.deps import FanOutWaker
 from api.json_schemas import EXAMPLE_EVENT
 from api.paths import Name
-from shared import cloudevent, db, events, strict_json
+from shared import cloudevent, db, events, forwards, strict_json
 from shared.cloudevent import Event
+from shared.databases import database_of
 from shared.errors import BodyTooLarge, FieldError, InvalidInput, UnsupportedContentType
 from shared.logs import log
+from shared.plans import arun_plan
 from shared.settings import settings
 from shared.statements import Row, arun
 
@@ -181,6 +183,15 @@ async def store(posting: events.Posting, *, registers: bool) -> Response:
     return answer({"events": events.told(posting.events, statuses)}, 202)
 
 
+def require_one_home(posting: events.Posting) -> None:
+    """Raise `InvalidInput` where the posting's tenants live in several databases."""
+    homes = [database_of(event.tenant) for event in posting.events]
+    wrong = [place for place, home in enumerate(homes) if home != homes[0]]
+    if wrong:
+        errors = posting.errors(wrong, "tenant", "lives in another database than the first one's")
+        raise InvalidInput("A batch is stored in one database: post these tenants' events apart.", errors=errors)
+
+
 _EVENT = {"$ref": "#/components/schemas/Event"}
 _BODY = {
     "requestBody": {
@@ -207,8 +218,10 @@ async def post(request: Request, key: EventsKey, waker: FanOutWaker) -> Response
     is_batch = media_type(request) == BATCHED
     for place, event in enumerate(found):
         require_tenant(key, event.tenant, place if is_batch else None)
-    told = await store(events.posting_of(found, is_batch=is_batch), registers=key.may("directory:write"))
-    waker.wake()
+    posting = events.posting_of(found, is_batch=is_batch)
+    require_one_home(posting)
+    told = await store(posting, registers=key.may("directory:write"))
+    waker.wake(database_of(found[0].tenant))
     return told
 
 
@@ -227,8 +240,7 @@ def state_json(row: Row) -> dict[str, Any]:
 async def get(key: EventsKey, id: Name, source: Name, tenant: Name) -> Response:
     """How far an event is. Seen and read are counted as of now."""
     require_tenant(key, tenant)
-    async with db.async_transaction(tenant) as connection:
-        return answer(state_json(await arun(connection, events.read(tenant, source, id))))
+    return answer(state_json(await arun_plan(forwards.read(tenant, source, id))))
 
 
 @router.delete("/{id:path}", status_code=202, response_model=EventState,
@@ -237,10 +249,9 @@ async def get(key: EventsKey, id: Name, source: Name, tenant: Name) -> Response:
 async def cancel(key: EventsKey, waker: FanOutWaker, id: Name, source: Name, tenant: Name) -> Response:
     """Cancel an event: what is not yet fanned out never is, what is gets withdrawn. Again: 200."""
     require_tenant(key, tenant)
-    async with db.async_transaction(tenant) as connection:
-        is_new = await arun(connection, events.cancel(tenant, source, id))
-        told = state_json(await arun(connection, events.read(tenant, source, id)))
+    is_new = await arun_plan(forwards.cancel(tenant, source, id))
+    told = state_json(await arun_plan(forwards.read(tenant, source, id)))
     if is_new:
         log().info("event.cancelled", prefix=key.prefix, tenant=tenant, source=source, id=id)
-        waker.wake()
+        waker.wake(database_of(tenant))
     return answer(told, 202 if is_new else 200)

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from shared import db
+from shared import databases, db
 from shared.errors import Unavailable
 from shared.roles import APP, FAULTS, login_fault
 from shared.settings import settings
@@ -47,10 +47,16 @@ async def alive() -> Alive:
     return Alive()
 
 
-async def _database_fault() -> tuple[str | None, bool]:
-    """Return what is wrong with the database (None: nothing), and whether every lane's worker was heard lately."""
+async def _fault() -> tuple[str | None, bool]:
+    """Return what is wrong with any database (None: nothing), and whether every lane's worker was heard lately."""
+    told = await asyncio.gather(*map(_database_fault, databases.names()))
+    return next((fault for fault, _ in told if fault), None), told[0][1]
+
+
+async def _database_fault(name: str) -> tuple[str | None, bool]:
+    """Return the same of one database; workers leave their marks in the first, the shared one."""
     try:
-        async with db.async_transaction() as connection:
+        async with db.async_transaction(database=name) as connection:
             if not settings().development and login_fault(await connection.execute(_LOGIN_FAULTS)):
                 return "database role", False
             revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -91,7 +97,7 @@ async def ready(request: Request, full: bool = Query(False)) -> JSONResponse:
 
     With `full=1` everything must be there, workers included.
     """
-    (fault, working), publishing = await asyncio.gather(_database_fault(), request.app.state.publisher.ping())
+    (fault, working), publishing = await asyncio.gather(_fault(), request.app.state.publisher.ping())
     broker = settings().broker_url
     assert broker is not None
     secret = broker.get_secret_value()

@@ -80,7 +80,8 @@ class Hub:
         self._room = room_for(chosen.streams_per_process)
         self._streams: dict[Stream, None] = {}
         self._inboxes: dict[bytes, Inbox] = {}
-        self._by_key: dict[bytes, Inbox] = {}
+        #: By the database and the key by which chunks name an inbox.
+        self._by_key: dict[bytes, dict[bytes, Inbox]] = {}
         self._dirty: dict[Stream, list[bytes]] = {}
         self._number = 0
         self._tick = 0
@@ -184,7 +185,7 @@ class Hub:
             del self._inboxes[inbox.channel]
             self.subscriber.unwant(inbox.channel)
             if inbox.key is not None:
-                self._by_key.pop(b"%d" % inbox.key, None)
+                self._by_key[inbox.database.encode()].pop(b"%d" % inbox.key, None)
 
     async def join(self, stream: Stream, wish: Wish) -> Opening:
         """Return how the stream begins: everything up to the opening's head is told by it or known to the client.
@@ -241,8 +242,8 @@ class Hub:
     def _unpack(self, payload: bytes) -> None:
         """Make the frames of those of a chunk's recipients who have a stream here."""
         header, rest, lines = payload.split(b"\n", 2)
-        epoch = int(header.split(b" ")[1])
-        by_key = self._by_key
+        database, number = header.split(b" ")
+        epoch, by_key = int(number), self._by_key.get(database, {})
         for line in lines.split(b"\n"):
             key, _, personal = line.partition(b" ")
             inbox = by_key.get(key)
@@ -312,7 +313,7 @@ class Hub:
         """Remember the inbox's key, by which chunks name it."""
         if key is not None and inbox.key != key and inbox.streams:
             inbox.key = key
-            self._by_key[b"%d" % key] = inbox
+            self._by_key.setdefault(inbox.database.encode(), {})[b"%d" % key] = inbox
 
     def told(self, stream: Stream, told: Told) -> None:
         """Send a repaired stream the way from its mark to now, then go on live."""

@@ -16,9 +16,10 @@ from sqlalchemy import TextClause
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth import Subscriber
+from api.homes import inbox_transaction
 from api.inbox_filters import end_cursor
 from api.publish import Publisher
-from shared import db, inbox
+from shared import inbox
 from shared.cursor import Cursor, require_cursor
 from shared.errors import Conflict, NotFound
 from shared.frames import Change, DeletedReason, Row, category_of, deleted, inbox_name, live, notification_json
@@ -46,7 +47,7 @@ async def page(who: Subscriber, shown: Filter, before: int | None, limit: int) -
     """Return one page with the counters and the cursor of the same snapshot, in one statement."""
     statement, values = inbox.read_page(shown)
     parameters = {"tenant": who.tenant, "recipient": who.recipient, "before": before, "limit": limit, **values}
-    async with db.async_transaction(who.tenant) as connection:
+    async with inbox_transaction(who) as connection:
         rows = (await connection.execute(statement, parameters)).mappings().all()
     return {"inbox": inbox_name(who.tenant, who.recipient), **page_json(rows, limit)}
 
@@ -65,14 +66,14 @@ async def _head(connection: AsyncConnection, who: Subscriber) -> inbox.Head:
 
 async def counts(who: Subscriber) -> Answer:
     """Return the counters, in one statement that reads the inbox's row alone."""
-    async with db.async_transaction(who.tenant) as connection:
+    async with inbox_transaction(who) as connection:
         return (await _head(connection, who)).as_json()
 
 
 async def counts_by_category(who: Subscriber) -> Answer:
     """Return the counters, whole and for each category that has any, in one statement: they sum up."""
     parameters = {"tenant": who.tenant, "recipient": who.recipient}
-    async with db.async_transaction(who.tenant) as connection:
+    async with inbox_transaction(who) as connection:
         rows = (await connection.execute(inbox.read_categories(), parameters)).mappings().all()
     told: dict[str, dict[str, int]] = {}
     for row in rows:
@@ -94,7 +95,7 @@ async def changes(who: Subscriber, start: Cursor) -> Answer:
         "max_changes": limit,
         "max_rows": inbox.MAX_REPLAY_ROWS,
     }
-    async with db.async_transaction(who.tenant) as connection:
+    async with inbox_transaction(who) as connection:
         rows = (await connection.execute(inbox.read_changes(), parameters)).mappings().all()
     replay = inbox.replay_of(start, rows, limit)
     return {
@@ -126,7 +127,7 @@ async def _read_one(connection: AsyncConnection, who: Subscriber, id: UUID) -> R
 async def one(who: Subscriber, id: str) -> Answer:
     """Return one notification. Another recipient's raises `NotFound`, like one that does not exist."""
     wanted = _id(id)
-    async with db.async_transaction(who.tenant) as connection:
+    async with inbox_transaction(who) as connection:
         row = await _read_one(connection, who, wanted)
     if row is None:
         raise _missing()
@@ -173,7 +174,7 @@ async def mark_one(who: Subscriber, publisher: Publisher, id: str, wish: inbox.W
     Raises `NotFound`, and `Conflict` for a wish that leaves an archived one unread.
     """
     wanted, frame = _id(id), None
-    async with db.async_transaction(who.tenant) as connection:
+    async with inbox_transaction(who) as connection:
         locked = await _lock(connection, who)
         row = await _read_one(connection, who, wanted)
         if locked is None or row is None:
@@ -194,7 +195,7 @@ async def mark_one(who: Subscriber, publisher: Publisher, id: str, wish: inbox.W
 async def delete_one(who: Subscriber, publisher: Publisher, id: str) -> Answer:
     """Delete one notification for good; again: `NotFound`."""
     wanted = _id(id)
-    async with db.async_transaction(who.tenant) as connection:
+    async with inbox_transaction(who) as connection:
         locked = await _lock(connection, who)
         if locked is None:
             raise _missing()
@@ -225,7 +226,7 @@ async def change_many(who: Subscriber, publisher: Publisher, kind: Bulk, up_to: 
     """
     bound = None if up_to is None else require_cursor(up_to, "upTo")
     frame = None
-    async with db.async_transaction(who.tenant) as connection:
+    async with inbox_transaction(who) as connection:
         locked = await _lock(connection, who)
         if locked is None:
             return {"changed": 0, **(await _head(connection, who)).as_json()}

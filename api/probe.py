@@ -13,8 +13,10 @@ from starlette.responses import Response
 
 from api.body import answer, problems
 from api.deps import CurrentSubscriber, FanOutWaker
-from shared import cloudevent, db, events, statements
+from shared import cloudevent, db, events, forwards, statements
+from shared.databases import database_of
 from shared.errors import InvalidInput, NotFound
+from shared.plans import arun_plan
 from shared.settings import settings
 
 router = APIRouter(prefix="/api/test", tags=["operators"])
@@ -41,8 +43,7 @@ async def _outcome(tenant: str, id: str) -> statements.Row:
     """Return the event once it is told, or as it is when patience ends."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        async with db.async_transaction(tenant) as connection:
-            row = await statements.arun(connection, events.read(tenant, SOURCE, id))
+        row = await arun_plan(forwards.read(tenant, SOURCE, id))
         over = row["state"] in ("done", "failed") and (row["published"] or not row["notifications"])
         if over or time.monotonic() > deadline:
             return row
@@ -65,7 +66,7 @@ async def probe(request: Request, who: CurrentSubscriber, waker: FanOutWaker) ->
             await statements.arun(connection, events.accept(posting, registers=True))
     except InvalidInput:
         raise NotFound("The directory does not know your tenant.") from None
-    waker.wake()
+    waker.wake(database_of(who.tenant))
     row = await _outcome(who.tenant, id)
     connections = len(request.app.state.hub.streams(who.tenant, who.recipient))
     told = Probe(

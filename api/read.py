@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from api.homes import home_of
 from api.inbox_calls import page_json
 from api.sse import Inbox, retry_ms
 from api.tasks import end
@@ -82,25 +84,29 @@ class Told(NamedTuple):
     replay: Replay
 
 
-async def _rows(statement: Any, parameters: dict[str, Any], tenants: Iterable[str]) -> Sequence[Any]:
-    """Return a query's rows, of these tenants; raises `Unavailable` when the database is away, busy or stopped."""
+async def _rows(database: str, statement: Any, parameters: dict[str, Any], tenants: Iterable[str]) -> Sequence[Any]:
+    """Return a query's rows, of these tenants in a database; raises `Unavailable` where that is away or stopped."""
     try:
-        async with asyncio.timeout(READ_TIMEOUT_S), db.async_transaction(*sorted(set(tenants))) as connection:
+        async with (
+            asyncio.timeout(READ_TIMEOUT_S),
+            db.async_transaction(*sorted(set(tenants)), database=database) as connection,
+        ):
             return (await connection.execute(statement, parameters)).mappings().all()
     except TimeoutError:
         raise Unavailable("The database does not answer; try again.", retry_after=1) from None
 
 
-async def fetch_heads(inboxes: Sequence[tuple[str, str]]) -> list[Head]:
-    """Return the heads of inboxes (tenant, recipient), in their order, of one snapshot."""
+async def fetch_heads(database: str, inboxes: Sequence[tuple[str, str]]) -> list[Head]:
+    """Return the heads of a database's inboxes (tenant, recipient), in their order, of one snapshot."""
     tenants, recipients = (list(names) for names in zip(*inboxes, strict=True))
     given = {"tenants": tenants, "recipients": recipients}
-    return [head_of(row) for row in await _rows(read_heads(), given, tenants)]
+    return [head_of(row) for row in await _rows(database, read_heads(), given, tenants)]
 
 
-async def fetch_behind(followed: Sequence[tuple[Inbox, Cursor]]) -> list[tuple[Inbox, Head]]:
-    """Return the heads of those inboxes that have changes after the cursors given, or whose key was not known."""
+async def fetch_behind(database: str, followed: Sequence[tuple[Inbox, Cursor]]) -> list[tuple[Inbox, Head]]:
+    """Return the heads of a database's inboxes that changed after the cursors given, or whose key was not known."""
     found = await _rows(
+        database,
         read_behind(),
         {
             "tenants": [inbox.tenant for inbox, _ in followed],
@@ -114,10 +120,11 @@ async def fetch_behind(followed: Sequence[tuple[Inbox, Cursor]]) -> list[tuple[I
     return [(followed[row["place"] - 1][0], head_of(row)) for row in found]
 
 
-async def fetch_changes(wanted: Sequence[Wanted]) -> list[Told]:
+async def fetch_changes(database: str, wanted: Sequence[Wanted]) -> list[Told]:
     """Return, in their order and of one snapshot, the ways from cursors to now."""
     limit = settings().replay_max_changes
     rows = await _rows(
+        database,
         read_changes(),
         {
             "tenants": [each.tenant for each in wanted],
@@ -189,6 +196,30 @@ class Batch(Generic[Question, Answer]):
             future.cancel()
 
 
+class Batches(Generic[Question, Answer]):
+    """Answers questions about several databases, each in batches of its own: one that is away keeps none waiting."""
+
+    def __init__(self, fetch: Callable[[str, Sequence[Question]], Awaitable[list[Answer]]], size: int) -> None:
+        self._fetch, self._size = fetch, size
+        self._by_database: dict[str, Batch[Question, Answer]] = {}
+
+    @property
+    def queries(self) -> int:
+        """How many queries were sent."""
+        return sum(each.queries for each in self._by_database.values())
+
+    def ask(self, database: str, question: Question) -> asyncio.Future[Answer]:
+        """As `Batch.ask`, of a database."""
+        if database not in self._by_database:
+            self._by_database[database] = Batch(partial(self._fetch, database), self._size)
+        return self._by_database[database].ask(question)
+
+    async def stop(self) -> None:
+        """As `Batch.stop`, of all."""
+        for each in self._by_database.values():
+            await each.stop()
+
+
 def connected(inbox: Inbox, head: Head, cursor: Cursor) -> bytes:
     """Return a stream's first frame: whose it is, where it begins, and where the inbox is."""
     seconds = settings().heartbeat_seconds
@@ -207,8 +238,8 @@ class Reader:
     """Reads for the streams of one process."""
 
     def __init__(self) -> None:
-        self.heads: Batch[tuple[str, str], Head] = Batch(fetch_heads, HEADS_IN_ONE_QUERY)
-        self.changes: Batch[Wanted, Told] = Batch(fetch_changes, CHANGES_IN_ONE_QUERY)
+        self.heads: Batches[tuple[str, str], Head] = Batches(fetch_heads, HEADS_IN_ONE_QUERY)
+        self.changes: Batches[Wanted, Told] = Batches(fetch_changes, CHANGES_IN_ONE_QUERY)
         self._snapshots = asyncio.Semaphore(SNAPSHOTS_AT_ONCE)
 
     async def stop(self) -> None:
@@ -221,16 +252,17 @@ class Reader:
 
         A cursor wins over a wish for a snapshot; one that is not ours, or cannot be served whole, is told `reset`.
         """
+        inbox.database = await home_of(inbox.tenant, inbox.recipient)
         if wish.after is not None:
             return await self._resumed(inbox, wish.after)
         if wish.snapshot is not None and not wish.foreign:
             return await self._with_page(inbox, wish.snapshot)
-        head = await self.heads.ask((inbox.tenant, inbox.recipient))
+        head = await self.heads.ask(inbox.database, (inbox.tenant, inbox.recipient))
         reset = Replay(head.cursor, head.cursor, head.counters, reset=True).encode() if wish.foreign else b""
         return Opening(connected(inbox, head, head.cursor) + reset, head.cursor, head.key, wish.foreign)
 
     async def _resumed(self, inbox: Inbox, after: Cursor) -> Opening:
-        told = await self.changes.ask(Wanted(inbox.tenant, inbox.recipient, after))
+        told = await self.changes.ask(inbox.database, Wanted(inbox.tenant, inbox.recipient, after))
         replay = told.replay
         first = connected(inbox, Head(told.key, replay.head, replay.counters), after)
         return Opening(first + replay.encode(), replay.head, told.key, replay.reset)
@@ -239,7 +271,7 @@ class Reader:
         statement, values = read_page(Filter())
         parameters = {"tenant": inbox.tenant, "recipient": inbox.recipient, "before": None, "limit": limit, **values}
         async with self._snapshots:
-            rows = await _rows(statement, parameters, [inbox.tenant])
+            rows = await _rows(inbox.database, statement, parameters, [inbox.tenant])
         head = head_of(rows[0])
         page = encode(FrameEvent.SNAPSHOT, page_json(rows, limit), head.cursor)
         return Opening(connected(inbox, head, head.cursor) + page, head.cursor, head.key)

@@ -6,16 +6,21 @@ It needs PostgreSQL alone: with Redis dead it is what feeds the streams.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import starmap
 from typing import Protocol
 
+from api.homes import home_of
 from api.order import State
-from api.read import HEADS_IN_ONE_QUERY, Batch, Told, Wanted, fetch_behind
+from api.read import HEADS_IN_ONE_QUERY, Batches, Told, Wanted, fetch_behind
 from api.sse import Inbox, Stream
 from api.tasks import end
 from shared.cursor import Cursor
+from shared.databases import SHARED
+from shared.errors import Unavailable
 from shared.logs import log
 
 #: How long a frame beyond the mark may wait for its predecessor: two workers' publishes are some milliseconds apart.
@@ -26,6 +31,8 @@ GRACE_S = 0.1
 INTERVAL_SHARE = 0.9
 
 
+#: Unknown recipients of tenants with databases of their own whose home is asked for again: a read each.
+HOMES_IN_ONE_ROUND = 20
 #: Epochs begin at 1: every inbox has news for whoever has this.
 _NOTHING = Cursor(0, 0)
 
@@ -47,7 +54,7 @@ class Reconciler:
     are repaired when it is back.
     """
 
-    def __init__(self, hub: Repaired, changes: Batch[Wanted, Told], interval: float) -> None:
+    def __init__(self, hub: Repaired, changes: Batches[Wanted, Told], interval: float) -> None:
         self._hub, self._changes = hub, changes
         self._pause = interval * INTERVAL_SHARE
         self._holes: dict[Stream, float] = {}
@@ -97,7 +104,8 @@ class Reconciler:
             stream.order.fall_behind()
             return
         stream.order.read()
-        answer = self._changes.ask(Wanted(stream.inbox.tenant, stream.inbox.recipient, stream.order.cursor))
+        inbox = stream.inbox
+        answer = self._changes.ask(inbox.database, Wanted(inbox.tenant, inbox.recipient, stream.order.cursor))
         answer.add_done_callback(partial(self._repaired, stream))
 
     def _repaired(self, stream: Stream, answer: asyncio.Future[Told]) -> None:
@@ -128,20 +136,42 @@ class Reconciler:
         self._away = True
 
     async def _round(self, inboxes: list[Inbox]) -> None:
-        suspects: list[tuple[Stream, Cursor]] = []
-        for start in range(0, len(inboxes), HEADS_IN_ONE_QUERY):
-            piece = inboxes[start : start + HEADS_IN_ONE_QUERY]
-            followed = [(inbox, cursor) for inbox in piece if (cursor := _lowest(inbox)) is not None]
-            for inbox, head in await fetch_behind(followed) if followed else ():
-                self._hub.learn_key(inbox, head.key)
-                suspects += ((stream, head.cursor) for stream in _behind(inbox, head.cursor))
+        """Look at all databases at once; where one is away, the others' streams are repaired all the same."""
+        await _find_homes(inboxes)
+        by_database: dict[str, list[Inbox]] = {}
+        for inbox in inboxes:
+            by_database.setdefault(inbox.database, []).append(inbox)
+        found = await asyncio.gather(*starmap(self._suspects, by_database.items()), return_exceptions=True)
+        suspects = [each for told in found if not isinstance(told, BaseException) for each in told]
         if suspects:
             await asyncio.sleep(GRACE_S)
         for stream, cursor in suspects:
             if stream in _behind(stream.inbox, cursor):
                 self.reconciled += 1
                 self.repair(stream)
+        for told in found:
+            if isinstance(told, BaseException):
+                raise told
         self.rounds += 1
+
+    async def _suspects(self, database: str, inboxes: list[Inbox]) -> list[tuple[Stream, Cursor]]:
+        """Return the streams of a database's inboxes that lack something, and up to where."""
+        suspects: list[tuple[Stream, Cursor]] = []
+        for start in range(0, len(inboxes), HEADS_IN_ONE_QUERY):
+            piece = inboxes[start : start + HEADS_IN_ONE_QUERY]
+            followed = [(inbox, cursor) for inbox in piece if (cursor := _lowest(inbox)) is not None]
+            for inbox, head in await fetch_behind(database, followed) if followed else ():
+                self._hub.learn_key(inbox, head.key)
+                suspects += ((stream, head.cursor) for stream in _behind(inbox, head.cursor))
+        return suspects
+
+
+async def _find_homes(inboxes: list[Inbox]) -> None:
+    """Ask anew where some inboxes are whose recipients were unknown: somebody may have registered them meanwhile."""
+    unknown = [inbox for inbox in inboxes if inbox.key is None and inbox.database != SHARED]
+    for inbox in random.sample(unknown, min(len(unknown), HOMES_IN_ONE_ROUND)):
+        with suppress(Unavailable):
+            inbox.database = await home_of(inbox.tenant, inbox.recipient)
 
 
 def _lowest(inbox: Inbox) -> Cursor | None:

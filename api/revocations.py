@@ -16,6 +16,7 @@ from api.problems import invalid
 from api.session import Watching
 from shared import db, revocations, strict_json
 from shared.cloudevent import MAX_ID, is_name
+from shared.databases import SHARED
 from shared.logs import log
 from shared.revocations import EVERYONE
 from shared.statements import arun
@@ -69,7 +70,7 @@ async def revoke(request: Request, key: DirectoryKey, watch: Watching) -> Respon
     except ValidationError as error:
         raise invalid(error.errors()) from None
     require_tenant(key, body.tenant)
-    async with db.async_transaction(body.tenant) as connection:
+    async with db.async_transaction(body.tenant, database=SHARED) as connection:
         made = await arun(connection, revocations.revoke(body.tenant, body.recipient or EVERYONE))
     log().info("access.revoked", prefix=key.prefix, tenant=body.tenant, recipient=body.recipient)
     await watch.revoked(made)

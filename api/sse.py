@@ -20,6 +20,7 @@ from starlette.types import Send
 
 from api.auth import Subscriber
 from api.order import Order
+from shared.databases import SHARED
 from shared.frames import FrameEvent, dumps, encode
 from shared.logs import log
 
@@ -89,7 +90,10 @@ def step(sending: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
 
 @dataclass(slots=True)
 class Inbox:
-    """One inbox that streams of this process follow. `key`: None until a read told it, and for an unknown recipient."""
+    """One inbox that streams of this process follow. `key`: None until a read told it, and for an unknown recipient.
+
+    `database`: where it is; of an unknown recipient where it would be, until somebody registers them.
+    """
 
     tenant: str
     recipient: str
@@ -97,6 +101,7 @@ class Inbox:
     key: int | None = None
     streams: list[Stream] = field(default_factory=list)
     tenant_json: bytes = b""
+    database: str = SHARED
 
     def __post_init__(self) -> None:
         self.tenant_json = dumps(self.tenant)

@@ -12,9 +12,9 @@ from api.bulk import rows_body, store_rows
 from api.credentials import DirectoryKey, require_tenant
 from api.directory_models import Members, MembershipRow, TopicsChanged
 from api.paths import Name, PathName, names_of
-from shared import db, topics
+from shared import homes
 from shared.directory import unknown_recipient
-from shared.statements import arun
+from shared.plans import arun_plan
 from shared.topics import Membership
 
 router = APIRouter(prefix="/topics")
@@ -50,14 +50,12 @@ async def get_members(
     first: Annotated[int, Query(ge=1, le=MAX_MEMBERS)] = MAX_MEMBERS,
 ) -> Response:
     """A topic's members; one that nobody joined has none."""
-    async with db.async_transaction(place[0]) as connection:
-        found = await arun(connection, topics.members_of(*place, after or "", first + 1))
+    found = await arun_plan(homes.members_of(*place, after or "", first + 1))
     return answer({"members": found[:first], "hasNextPage": len(found) > first})
 
 
 async def _change(change: Membership) -> Response:
-    async with db.async_transaction(change.tenant) as connection:
-        _, unknown = await arun(connection, topics.change_members([change]))
+    _, unknown = await arun_plan(homes.change_members([change]))
     if unknown:
         raise unknown_recipient()
     return Response(status_code=204)
@@ -89,6 +87,6 @@ async def change_topics(request: Request, key: DirectoryKey) -> Response:
 
     Wrong rows are left out and told; rows are stored a thousand at a time, and sending again is safe.
     """
-    tally = await store_rows(request, key, topics.change_rows)
+    tally = await store_rows(request, key, homes.change_rows)
     counts = {"changed": tally.created, "unchanged": tally.updated, "rejected": tally.rejected}
     return answer({**counts, "errors": tally.errors})

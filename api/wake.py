@@ -13,9 +13,10 @@ from kombu.exceptions import KombuError
 from redis import Redis
 from redis.exceptions import RedisError
 
+from shared.databases import SHARED
 from shared.logs import log
 from shared.settings import settings
-from shared.wake import FAN_OUT_QUEUE, FAN_OUT_TASK, WAKE_FLAG, WAKE_FLAG_MS
+from shared.wake import DATABASE_HEADER, FAN_OUT_QUEUE, FAN_OUT_TASK, WAKE_FLAG_MS, wake_flag
 
 #: A broker that does not answer within this is away.
 TIMEOUT_S = 1.0
@@ -40,6 +41,8 @@ class Waker:
             redis.get_secret_value(), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
         )
         self._asked = threading.Event()
+        #: Only ever added to here and popped by the thread: both are single steps of the interpreter.
+        self._databases: set[str] = set()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
 
@@ -53,8 +56,9 @@ class Waker:
         self._asked.set()
         self._thread.join(timeout=4 * TIMEOUT_S)
 
-    def wake(self) -> None:
-        """Ask for a look at the queue of record."""
+    def wake(self, database: str = SHARED) -> None:
+        """Ask for a look at a database's queue of record."""
+        self._databases.add(database)
         self._asked.set()
 
     def _run(self) -> None:
@@ -62,13 +66,15 @@ class Waker:
             self._asked.wait()
             stopping = self._stopping
             self._asked.clear()
-            self._send()
+            while self._databases:
+                self._send(self._databases.pop())
             if stopping:
                 return
 
-    def _send(self) -> None:
+    def _send(self, database: str) -> None:
         try:
-            if self._redis.set(WAKE_FLAG, 1, nx=True, px=WAKE_FLAG_MS):
-                self._app.send_task(FAN_OUT_TASK, queue=FAN_OUT_QUEUE, ignore_result=True, retry=False)
+            if self._redis.set(wake_flag(database), 1, nx=True, px=WAKE_FLAG_MS):
+                headers = None if database == SHARED else {DATABASE_HEADER: database}
+                self._app.send_task(FAN_OUT_TASK, queue=FAN_OUT_QUEUE, headers=headers, ignore_result=True, retry=False)
         except (RedisError, OSError, KombuError, *self._app.connection_for_write().connection_errors) as error:
             log().warning("wake.dropped", reason=type(error).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -17,9 +18,11 @@ from api.json_schemas import EXAMPLE_WEBHOOK
 from api.paths import Name
 from shared import cloudevent, db, directory, events, github, signing, strict_json, topics
 from shared.cloudevent import Event
+from shared.databases import SHARED, database_of
 from shared.directory import NAME
 from shared.errors import FieldError, InvalidInput, MalformedBody, Unauthenticated
 from shared.github import GithubEvent
+from shared.plans import Part, Plan, arun_plan
 from shared.settings import settings
 from shared.signing import Purpose
 from shared.statements import Program, arun
@@ -45,7 +48,7 @@ _RESPONSES = problems(400, 401, 409, 413, 415, 422, 503)
 
 async def _secrets(tenant: str, purpose: Purpose) -> list[str]:
     """Return the tenant's live secrets; without one there is nothing to verify, and no body is read."""
-    async with db.async_transaction(tenant) as connection:
+    async with db.async_transaction(tenant, database=SHARED) as connection:
         found = await arun(connection, signing.secrets_of(tenant, purpose))
     if not found:
         raise Unauthenticated("The signature is not valid.")
@@ -81,17 +84,38 @@ def _payload_of(body: bytes) -> str:
     return fields["payload"][0]
 
 
-def accept_delivery(tenant: str, delivery: _Delivery) -> Program[tuple[Event, events.Status]]:
-    """Store the delivery's event, and let the participants whom the directory knows join the thread's topic."""
-    known = yield from directory.ids_by_login(tenant, [*github.logins_of(delivery.event)])
+def deliver(tenant: str, delivery: _Delivery) -> Plan[tuple[Event, events.Status]]:
+    """As `accept_delivery`, with the participants who are at home in the shared database."""
+    home, elsewhere = database_of(tenant), {}
+    if home != SHARED:
+        logins = [*github.logins_of(delivery.event)]
+        elsewhere = yield Part(SHARED, (tenant,), directory.ids_by_login(tenant, logins))
+    event, status, joining = yield Part(home, (tenant,), accept_delivery(tenant, delivery, elsewhere))
+    if joining:
+        yield Part(SHARED, (tenant,), topics.change_members(joining))
+    return event, status
+
+
+def accept_delivery(
+    tenant: str, delivery: _Delivery, elsewhere: Mapping[str, str]
+) -> Program[tuple[Event, events.Status, list[Membership]]]:
+    """Store the delivery's event, and let the participants whom the directory knows join the thread's topic.
+
+    `elsewhere` are those whom another database knows, by login: their memberships are returned.
+    """
+    here = yield from directory.ids_by_login(tenant, [*github.logins_of(delivery.event)])
+    known = {**elsewhere, **here}
     told = github.respelled(delivery.event, known)
     event = cloudevent.read(_envelope(tenant, delivery.id, told))
     posting = events.posting_of([event], [delivery.content])
     (status,) = yield from events.accept(posting, registers=False)
-    joining = [who for who in told.participants if who in known.values()]
-    if status == "accepted" and told.thread_topic and joining:
-        yield from topics.change_members([Membership(tenant, told.thread_topic, who) for who in joining])
-    return event, status
+    if status != "accepted" or not told.thread_topic:
+        return event, status, []
+    joining = [Membership(tenant, told.thread_topic, who) for who in told.participants if who in known.values()]
+    mine = [each for each in joining if each.recipient in here.values()]
+    if mine:
+        yield from topics.change_members(mine)
+    return event, status, [each for each in joining if each not in mine]
 
 
 def _envelope(tenant: str, id: str, told: GithubEvent) -> dict[str, Any]:
@@ -149,9 +173,8 @@ async def from_github(request: Request, waker: FanOutWaker, tenant: Name) -> Res
         delivery = await asyncio.to_thread(_delivery, id, name, body, kind)
     else:
         delivery = _delivery(id, name, body, kind)
-    async with db.async_transaction(tenant) as connection:
-        event, status = await arun(connection, accept_delivery(tenant, delivery))
-    waker.wake()
+    event, status = await arun_plan(deliver(tenant, delivery))
+    waker.wake(database_of(tenant))
     return answer({"events": events.told([event], [status])}, 202)
 
 
@@ -205,5 +228,5 @@ async def from_standard(request: Request, waker: FanOutWaker, tenant: Name) -> R
     signing.verify_standard(found, signed, body)
     event = _standard_event(tenant, signed.id, body)
     told = await store(events.posting_of([event]), registers=False)
-    waker.wake()
+    waker.wake(database_of(tenant))
     return told

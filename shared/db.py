@@ -1,6 +1,6 @@
 """The one place that gives the engine of a tenant, and the transactions on it.
 
-Every tenant lives in the shared database today; callers ask by tenant so that a tenant may move to one of its own.
+Callers name tenants, not databases: `shared/databases.py` knows where those live.
 A transaction sees the rows of the tenants that it names, and of no other (`shared/roles.py`).
 """
 
@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from shared import roles
+from shared.databases import SHARED, current, home_of_all, placement, placement_of
 from shared.errors import StartError, Unavailable
 from shared.roles import APP, EVERY_TENANT, SCOPE, SET_TENANTS, WORKER, Role, Scope, array_of, ensure_roles
 from shared.settings import PROJECT_ROOT, Settings, settings
@@ -93,32 +94,57 @@ def _engine_options(lane: str, pool_size: int) -> dict[str, Any]:
     }
 
 
-def database_url() -> str:
-    """Return the shared database's URL, or raise `StartError` when none is configured or running."""
-    url = settings().database_url
-    if url is None:
-        raise StartError("No database: set CARILLON_DATABASE_URL, or start the embedded servers with `make up`.")
-    return url.get_secret_value()
+def database_url(name: str = SHARED) -> str:
+    """Return a database's URL, or raise `StartError` when none is configured or running."""
+    return placement().databases[name].url.get_secret_value()
 
 
-@lru_cache(maxsize=1)
-def _shared_engine() -> Engine:
-    return create_engine(_scoped_url(database_url()), **_engine_options("worker", 4))
+#: This process's engines by their databases' names, made when they are first needed.
+_engines: dict[str, Engine] = {}
+_async_engines: dict[str, AsyncEngine] = {}
 
 
-@lru_cache(maxsize=1)
-def _shared_async_engine() -> AsyncEngine:
-    return create_async_engine(_scoped_url(database_url()), **_engine_options("api", settings().database_pool_size))
+def engine_of(name: str = SHARED) -> Engine:
+    """Return the blocking engine of a database."""
+    if name not in _engines:
+        _engines[name] = create_engine(_scoped_url(database_url(name)), **_engine_options("worker", 4))
+    return _engines[name]
 
 
-def engine_of(tenant: str | None = None) -> Engine:
-    """Return the blocking engine of the database where `tenant` lives (None: the shared one)."""
-    return _shared_engine()
+def async_engine_of(name: str = SHARED) -> AsyncEngine:
+    """Return the asyncio engine of a database."""
+    if name not in _async_engines:
+        options = _engine_options("api", settings().database_pool_size)
+        _async_engines[name] = create_async_engine(_scoped_url(database_url(name)), **options)
+    return _async_engines[name]
 
 
-def async_engine_of(tenant: str | None = None) -> AsyncEngine:
-    """Return the asyncio engine of the database where `tenant` lives (None: the shared one)."""
-    return _shared_async_engine()
+def leave_to_parent() -> None:
+    """Let a forked process open connections of its own, and leave its parent's alone."""
+    for engine in _engines.values():
+        engine.dispose(close=False)
+
+
+def forget_engines() -> None:
+    """Close this process's blocking connections and forget what the settings said of databases."""
+    for engine in _engines.values():
+        engine.dispose()
+    _engines.clear()
+    _async_engines.clear()
+    placement.cache_clear()
+
+
+async def close_async_engines() -> None:
+    """Close the asyncio connections."""
+    for engine in _async_engines.values():
+        await engine.dispose()
+
+
+def _home(tenants: tuple[str, ...], database: str | None) -> str:
+    """Return where a transaction runs: as told, else at the tenants' home, else where this task works."""
+    if database is not None:
+        return database
+    return current() if tenants in ((), (EVERY_TENANT,)) else home_of_all(tenants)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -139,25 +165,29 @@ def is_unmigrated(error: BaseException) -> bool:
 
 
 @contextmanager
-def transaction(*tenants: str) -> Iterator[Connection]:
+def transaction(*tenants: str, database: str | None = None) -> Iterator[Connection]:
     """Run a block in one transaction of a worker: committed at its end, rolled back when it raises.
 
-    It sees all events and chunks, and of everything else the rows of `tenants`; `EVERY_TENANT` alone means all.
+    It sees all events and chunks, and of everything else the rows of `tenants`; `EVERY_TENANT` alone means all. It runs
+    in `database`; unset: where the tenants live, or, without any, where this task works.
     """
-    with engine_of(*tenants[:1]).connect() as connection:
+    with engine_of(_home(tenants, database)).connect() as connection:
         connection.info[SCOPE] = Scope(tenants)
         with connection.begin():
             yield connection
 
 
 @asynccontextmanager
-async def async_transaction(*tenants: str, credentials: Iterable[str] = ()) -> AsyncIterator[AsyncConnection]:
+async def async_transaction(
+    *tenants: str, credentials: Iterable[str] = (), database: str | None = None
+) -> AsyncIterator[AsyncConnection]:
     """Run a block in one transaction of a request. A database that is away or busy raises `Unavailable` (503).
 
-    It sees the rows of `tenants`, and the producer keys (by prefix) and sessions (by name) that are `credentials`.
+    It sees the rows of `tenants`, and the producer keys (by prefix) and sessions (by name) that are `credentials`. It
+    runs in `database`; unset: where the tenants live, or, without any, in the shared one.
     """
     try:
-        async with async_engine_of(*tenants[:1]).connect() as connection:
+        async with async_engine_of(_home(tenants, database)).connect() as connection:
             connection.info[SCOPE] = Scope(tenants, tuple(credentials))
             async with connection.begin():
                 yield connection
@@ -218,21 +248,42 @@ RECORD_DEPLOYMENT = text(f"""
     WHERE (deployment.system_identifier, deployment.timeline) <> (excluded.system_identifier, excluded.timeline)
 """)
 RENEW_EPOCH = text(f"UPDATE deployment SET epoch = {NEW_EPOCH} RETURNING epoch")
+RAISE_EPOCH = text("UPDATE deployment SET epoch = :epoch WHERE epoch < :epoch")
 
 
 def migrate_configured(chosen: Settings) -> None:
-    """Migrate as the owner whom the settings name, and let the application's login take on the product's roles."""
-    application = chosen.database_url
-    owner = chosen.database_owner_url or application
-    if owner is None or application is None:
-        raise StartError("No database: set CARILLON_DATABASE_URL, or start the embedded servers with `make up`.")
-    migrate(owner.get_secret_value(), make_url(application.get_secret_value()).username)
+    """Migrate every database as the owner whom the settings name, and let the application's login take on the roles.
+
+    Afterwards all of them have the same epoch.
+    """
+    databases = placement_of(chosen).databases.values()
+    for each in databases:
+        migrate(each.owner.get_secret_value(), make_url(each.url.get_secret_value()).username)
+    if len(databases) > 1:
+        _agree_on_epoch([each.owner.get_secret_value() for each in databases])
+
+
+def _agree_on_epoch(urls: list[str]) -> None:
+    """Bring all databases to the greatest of their epochs: it is one number for the installation."""
+    engines = [create_engine(sqlalchemy_url(url)) for url in urls]
+    try:
+        epochs = []
+        for engine in engines:
+            with engine.connect() as connection:
+                epochs.append(connection.scalar(text("SELECT epoch FROM deployment")))
+        for engine in engines:
+            with engine.begin() as connection:
+                connection.execute(RAISE_EPOCH, {"epoch": max(epochs)})
+    finally:
+        for engine in engines:
+            engine.dispose()
 
 
 def require_bound_login(lane: str) -> None:
     """In production, raise `StartError` where row-level security would not bind this process's login."""
     if not settings().development:
-        roles.require_bound_login(database_url(), ROLES[lane])
+        for each in placement().databases.values():
+            roles.require_bound_login(each.url.get_secret_value(), ROLES[lane])
 
 
 def reason_of(error: BaseException | None) -> str:

@@ -179,4 +179,5 @@ def forget_these() -> TextClause:
             AS u(key, low, high)
         WHERE e.key = u.key AND e.state IN ('done', 'cancelled', 'failed') AND NOT EXISTS (
             SELECT FROM notifications n
-            WHERE n.id >= u.low AND n.id <= u.high AND n.event_key = u.key AND n.deleted_at IS NULL)""")
+            WHERE n.id >= u.low AND n.id <= u.high AND n.event_key = u.key AND n.deleted_at IS NULL)
+          AND NOT EXISTS (SELECT FROM forwards f WHERE f.event_key = u.key AND f.state = 'pending')""")

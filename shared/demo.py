@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from shared import directory, topics
+from shared import directory, homes, topics
 from shared.catalog import PLATFORM
-from shared.statements import Program
+from shared.plans import Plan
 
 #: Where GitHub's deliveries arrive.
 HELPDESK = "helpdesk-acme"
@@ -71,13 +71,14 @@ def tenants() -> tuple[str, ...]:
     return tuple(dict.fromkeys(person.tenant for person in PEOPLE))
 
 
-def seed() -> Program[None]:
+def seed() -> Plan[None]:
     """Register the demo people with their tenants and topics; again: nothing new."""
     for tenant in tenants():
-        yield from directory.make_tenant(tenant)
-    yield from directory.put_recipients([person.as_recipient() for person in PEOPLE])
+        yield from homes.make_tenant(tenant)
+    for person in PEOPLE:
+        yield from homes.put_recipient(person.as_recipient())
     follows = [topics.Membership(person.tenant, topic, person.id) for person in PEOPLE for topic in person.topics]
-    yield from topics.change_members(follows)
+    yield from homes.change_members(follows)
 
 
 def place_of(tenant: str, id: str) -> int:

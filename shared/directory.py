@@ -142,6 +142,12 @@ def ensure_tenant(connection: Connection, tenant: str) -> bool:
     return run(connection, make_tenant(tenant))
 
 
+def require_tenant(tenant: str) -> Program[None]:
+    """Raise `NotFound` for an unknown tenant."""
+    if not (yield _KNOWN_TENANTS, {"tenants": [tenant]}):
+        raise NotFound("There is no such tenant.")
+
+
 def known_tenants(rows: Sequence[HasTenant]) -> Program[set[str]]:
     """Select which of the rows' tenants there are."""
     found = yield _KNOWN_TENANTS, {"tenants": sorted({row.tenant for row in rows})}
@@ -284,8 +290,7 @@ def get_recipient(tenant: str, id: str) -> Program[Row]:
 
 def put_recipient(one: Recipient) -> Program[tuple[Row, bool]]:
     """Register or replace one recipient; returns it, and whether it is new. Raises `NotFound` for an unknown tenant."""
-    if not (yield from known_tenants([one])):
-        raise NotFound("There is no such tenant.")
+    yield from require_tenant(one.tenant)
     created = yield from put_recipients([one])
     row = yield from get_recipient(one.tenant, one.id)
     return row, bool(created)

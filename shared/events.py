@@ -200,10 +200,16 @@ _CANCEL = text("""
 
 def read(tenant: str, source: str, id: str) -> Program[Row]:
     """Select one event's state and counts; raises `NotFound`."""
-    rows = yield _READ, {"tenant": tenant, "source": source, "id": id}
+    rows = yield from find(tenant, source, id)
     if not rows:
         raise NotFound("There is no such event.")
     return rows[0]
+
+
+def find(tenant: str, source: str, id: str) -> Program[Rows]:
+    """Select one event's state and counts, or no row."""
+    rows = yield _READ, {"tenant": tenant, "source": source, "id": id}
+    return rows
 
 
 def cancel(tenant: str, source: str, id: str) -> Program[bool]:

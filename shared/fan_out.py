@@ -21,7 +21,7 @@ _WAIT = f"make_interval(secs => least(2 ^ e.attempts, {MAX_WAIT_S}))"
 #: What a worker needs of an event.
 CLAIMED = (
     "e.key, e.tenant, e.source, e.id, e.type, e.subject, e.time, e.dataschema, e.traceparent, e.data, e.content_hash, "
-    "e.registers, e.accepted_at, e.attempts, now() AS now"
+    "e.registers, e.derived, e.accepted_at, e.attempts, now() AS now"
 )
 
 

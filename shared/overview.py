@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -53,6 +54,26 @@ def of_database(connection: Connection) -> dict[str, Any]:
         "inboxes": inboxes,
         "directory": directory,
         "failed": [_failed(row) for row in rows("failed", limit=RECENT_FAILED)],
+    }
+
+
+def of_all(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the same of several databases: the shared one's, with the counts of all summed."""
+    first, *rest = told
+    if not rest:
+        return first
+    states = {state for each in told for state in each["events"]}
+    return {
+        **first,
+        "events": {state: sum(each["events"].get(state, 0) for each in told) for state in sorted(states)},
+        "queue": {
+            "open": sum(each["queue"]["open"] for each in told),
+            "oldestSeconds": max(each["queue"]["oldestSeconds"] for each in told),
+        },
+        "inboxes": {name: sum(each["inboxes"][name] for each in told) for name in first["inboxes"]},
+        # The shared database knows every tenant.
+        "directory": {**first["directory"], "recipients": sum(each["directory"]["recipients"] for each in told)},
+        "failed": [row for each in told for row in each["failed"]][:RECENT_FAILED],
     }
 
 

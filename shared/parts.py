@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 import sys
@@ -63,6 +64,8 @@ def _told(value: object) -> str:
         return value.get_secret_value()
     if isinstance(value, tuple):
         return ",".join(str(item) for item in value)
+    if isinstance(value, dict):
+        return json.dumps({name: _told(each) for name, each in value.items()})
     return str(value)
 
 
@@ -198,9 +201,11 @@ async def wait_for(check: Callable[[], None], within: float) -> None:
 def given_servers(settings: Settings) -> list[Awaitable[None]]:
     """Return, for every server that a setting names, a wait until it answers (30 s at most, as set)."""
     checks: list[Callable[[], None]] = []
-    for name in ("database_url", "database_owner_url"):
-        if (url := getattr(settings, name)) is not None:
-            checks.append(partial(db.wait_for_database, url.get_secret_value(), within=0))
+    databases = [settings.database_url, settings.database_owner_url]
+    databases += [*settings.tenant_databases.values(), *settings.tenant_database_owners.values()]
+    for database in databases:
+        if database is not None:
+            checks.append(partial(db.wait_for_database, database.get_secret_value(), within=0))
     for name in ("redis_url", "broker_url"):
         if (url := getattr(settings, name)) is not None:
             checks.append(partial(_require_broker, f"CARILLON_{name.upper()}", url.get_secret_value()))

@@ -22,9 +22,11 @@ from shared.settings_checks import (
     COOKIE_NAME,
     SIGNERS,
     Algorithm,
+    decoded_by_tenant,
     require_fit_for_production,
     require_one_signer,
     require_origin,
+    require_tenants,
 )
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -58,6 +60,11 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     #: An URL with the rights to migrate; the application's URL serves where it is unset.
     database_owner_url: SecretStr | None = None
+    #: Tenants with databases of their own, and whom migrations log in as there; as JSON, {"tenant": "postgresql://…"}.
+    tenant_databases: Annotated[dict[str, SecretStr], NoDecode] = Field(default_factory=dict)
+    tenant_database_owners: Annotated[dict[str, SecretStr], NoDecode] = Field(default_factory=dict)
+    #: Whoever is registered with one of these roles is at home in the shared database.
+    shared_roles: Annotated[tuple[str, ...], NoDecode] = ("super_admin", "university_admin")
     redis_url: SecretStr | None = None
     broker_url: SecretStr | None = None
 
@@ -117,7 +124,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("action_url_hosts", "allowed_origins", mode="before")
+    @field_validator("action_url_hosts", "allowed_origins", "shared_roles", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -149,6 +156,20 @@ class Settings(BaseSettings):
         form, example = _ADDRESSES[str(info.field_name)]
         if value is not None and not form.fullmatch(value.get_secret_value()):
             raise ValueError(f"must be a URL such as {example}")
+        return value
+
+    @field_validator("tenant_databases", "tenant_database_owners", mode="before")
+    @classmethod
+    def _by_tenant(cls, value: Any) -> Any:
+        return decoded_by_tenant(value) if isinstance(value, str) else value
+
+    @field_validator("tenant_databases", "tenant_database_owners")
+    @classmethod
+    def _addresses_by_tenant(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        require_tenants(value)
+        for url in value.values():
+            if not _DATABASE.fullmatch(url.get_secret_value()):
+                raise ValueError(f"must give each tenant a URL such as {_DATABASE_EXAMPLE}")
         return value
 
     @model_validator(mode="after")

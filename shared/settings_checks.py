@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -14,6 +16,8 @@ SIGNERS = ("jwt_secret", "jwt_public_key", "jwt_jwks_url")
 #: A token of RFC 9110, section 5.6.2, as RFC 6265 wants of a cookie's name.
 COOKIE_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$"
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+#: As `shared.directory.TENANT`, which imports settings.
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 #: Words that stand in examples and templates, and never in a secret that a machine drew.
 _TELLTALES = ("change", "example", "secret", "password", "default", "carillon", "development")
@@ -80,3 +84,21 @@ def is_weak(secret: str) -> bool:
     """Tell whether a secret looks like one from an example, or like a pattern."""
     few = len(set(secret)) < min(_DISTINCT, (len(secret) + 1) // 2)
     return few or any(word in secret.lower() for word in _TELLTALES)
+
+
+def decoded_by_tenant(value: str) -> Any:
+    """Return what a JSON object of tenants says; raises ValueError for anything else."""
+    try:
+        told = json.loads(value or "{}")
+    except ValueError:
+        told = None
+    if not isinstance(told, dict) or not all(isinstance(each, str) for each in told.values()):
+        raise ValueError('must be a JSON object such as {"uni-berlin": "postgresql://user:password@host:5432/name"}')
+    return told
+
+
+def require_tenants(tenants: Iterable[str]) -> None:
+    """Raise ValueError for tenants that cannot have a database of their own."""
+    for tenant in tenants:
+        if tenant in ("platform", "shared") or not _TENANT.fullmatch(tenant):
+            raise ValueError("must name tenants, but neither platform nor shared: what is everybody's is shared")

@@ -83,9 +83,13 @@ def change_rows(rows: Sequence[Any], may_use: Callable[[str], bool] = lambda _te
     known = yield from known_tenants([*judged.values()])
     usable, refused = usable_rows(judged, known, may_use)
     changed, unknown = (yield from change_members([*usable.values()])) if usable else (0, frozenset())
-    places = [*usable]
+    return report_of([*usable], changed, unknown, [*errors, *refused])
+
+
+def report_of(places: Sequence[int], changed: int, unknown: frozenset[int], errors: Sequence[FieldError]) -> Report:
+    """Return what became of rows: `places` of those that could be tried, of which `unknown` named strangers."""
     strangers = [FieldError("recipient", "is not known to the directory", places[place]) for place in sorted(unknown)]
-    return Report(changed, len(usable) - len(unknown) - changed, (*errors, *refused, *strangers))
+    return Report(changed, len(places) - len(unknown) - changed, (*errors, *strangers))
 
 
 def members_of(tenant: str, topic: str, after: str, limit: int) -> Program[list[str]]:

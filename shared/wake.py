@@ -13,8 +13,9 @@ MAINTENANCE_QUEUE = "carillon.maintenance"
 
 #: Set by whoever queues a wake-up, cleared by the worker before its claim: a wake-up already queued need not be queued
 #: again. It expires by itself, so that a wake-up lost with a killed worker is not missed for longer.
-WAKE_FLAG = "carillon:wake"
 WAKE_FLAG_MS = 500
+#: The header of a task that names the database that it works in, where that is not the shared one.
+DATABASE_HEADER = "carillon-database"
 #: Control messages between the processes (revocations), as JSON.
 CONTROL_CHANNEL = "carillon:control"
 #: Channels on which chunks are published; every edge hears all of them, a cluster spreads them over its shards.
@@ -24,3 +25,8 @@ CHUNK_SHARDS = 4
 def chunk_channel(shard: int) -> str:
     """Return the channel of chunks of one shard."""
     return f"carillon:{{b{shard}}}"
+
+
+def wake_flag(database: str) -> str:
+    """Return the flag of wake-ups for events of a database."""
+    return f"carillon:wake:{database}"

@@ -176,14 +176,12 @@ def configured(settings_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) ->
     # As workers do before they take tasks: on a busy machine, reading it takes longer than a transaction may idle.
     catalog()
     yield settings_env
-    if db._shared_engine.cache_info().currsize:
-        db._shared_engine().dispose()
     _forget_settings()
 
 
 def _forget_settings() -> None:
-    for cached in (settings, db._shared_engine, db._shared_async_engine):
-        cached.cache_clear()
+    settings.cache_clear()
+    db.forget_engines()
 
 
 @pytest.fixture(scope="session")

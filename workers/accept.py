@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from shared import cloudevent, db, events, signing, strict_json
 from shared.cloudevent import Event
+from shared.databases import SHARED, database_of, working_in
 from shared.errors import BodyTooLarge, CarillonError, FieldError, Forbidden, MalformedBody, Unauthenticated
 from shared.logs import log
 from shared.settings import settings
@@ -40,15 +41,16 @@ def accept_event(self: Task, *given: Any, **named: Any) -> dict[str, Any]:
     headers = self.request.headers or {}
     event = given[0] if len(given) == 1 and not named else None
     try:
-        told = _patiently(event, headers)
+        told, tenant = _patiently(event, headers)
     except CarillonError as refused:
         log().info("accept.refused", problem=refused.slug(), secret_id=headers.get("carillon-secret-id"))
         return refused.as_json()
-    wake()
+    with working_in(database_of(tenant)):
+        wake()
     return told
 
 
-def _patiently(event: Any, headers: dict[str, Any]) -> dict[str, Any]:
+def _patiently(event: Any, headers: dict[str, Any]) -> tuple[dict[str, Any], str]:
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -62,13 +64,21 @@ def _patiently(event: Any, headers: dict[str, Any]) -> dict[str, Any]:
             time.sleep(PAUSE_S)
 
 
-def _accept(event: Any, headers: dict[str, Any]) -> dict[str, Any]:
+def _accept(event: Any, headers: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return what is answered, and the tenant."""
     body = _body_of(event)
-    with db.transaction() as connection:
+    with db.transaction(database=SHARED) as connection:
         tenant = _signer(connection, headers, body)
         found = _event_of(body, tenant)
-        statuses = run(connection, events.accept(events.posting_of([found]), registers=False))
-    return {"events": events.told([found], statuses)}
+        posting = events.posting_of([found])
+        if database_of(tenant) == SHARED:
+            return _told(found, run(connection, events.accept(posting, registers=False)))
+    with db.transaction(tenant) as connection:
+        return _told(found, run(connection, events.accept(posting, registers=False)))
+
+
+def _told(found: Event, statuses: list[events.Status]) -> tuple[dict[str, Any], str]:
+    return {"events": events.told([found], statuses)}, found.tenant
 
 
 def _body_of(event: Any) -> bytes:

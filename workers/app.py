@@ -15,8 +15,9 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 import beat_schedule
-from shared import db
+from shared import databases, db
 from shared.catalog import catalog
+from shared.databases import SHARED
 from shared.errors import StartError, tell_in_one_sentence
 from shared.logs import configure_logs, log, place_of
 from shared.settings import settings
@@ -25,11 +26,12 @@ from shared.wake import (
     ACCEPT_TASK,
     CHUNK_QUEUE,
     CHUNK_TASK,
+    DATABASE_HEADER,
     FAN_OUT_QUEUE,
     FAN_OUT_TASK,
     MAINTENANCE_QUEUE,
-    WAKE_FLAG,
     WAKE_FLAG_MS,
+    wake_flag,
 )
 from workers import broker
 from workers.publish import forget_connections, redis_client
@@ -49,6 +51,7 @@ SOFT_SHUTDOWN_S = 30.0
 RESULT_EXPIRES_S = 3_600
 
 FAN_OUT_ONE_TASK = "carillon.fan_out_one"
+FORWARD_TASK = "carillon.forward"
 PLAN_TASK = "carillon.plan_chunks"
 WITHDRAW_TASK = "carillon.withdraw"
 
@@ -56,6 +59,7 @@ ROUTES = {
     ACCEPT_TASK: {"queue": ACCEPT_QUEUE},
     FAN_OUT_TASK: {"queue": FAN_OUT_QUEUE},
     FAN_OUT_ONE_TASK: {"queue": FAN_OUT_QUEUE},
+    FORWARD_TASK: {"queue": FAN_OUT_QUEUE},
     PLAN_TASK: {"queue": CHUNK_QUEUE},
     CHUNK_TASK: {"queue": CHUNK_QUEUE},
     WITHDRAW_TASK: {"queue": MAINTENANCE_QUEUE},
@@ -135,6 +139,13 @@ class CarillonTask(Task):  # type: ignore[misc]
 
     abstract = True
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task in the database that its message names; called as a function: where the caller works."""
+        if self.request.called_directly:
+            return super().__call__(*args, **kwargs)
+        with databases.working_in((self.request.headers or {}).get(DATABASE_HEADER, SHARED)):
+            return self.run(*args, **kwargs)
+
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Log that the task raised."""
         log().error("task.failed", task=self.name, task_id=task_id, reason=type(exc).__name__, where=place_of(exc))
@@ -147,6 +158,7 @@ app = Celery(
     include=[
         "workers.accept",
         "workers.fan_out",
+        "workers.forward",
         "workers.standby",
         "workers.chunks",
         "workers.cancel",
@@ -160,7 +172,9 @@ app.add_defaults(configuration)
 
 
 def send(name: str, *args: int | str) -> bool:
-    """Queue a task in its lane; returns False, logged, where the broker is away. Arguments are ids only.
+    """Queue a task in its lane, for the database that this one works in.
+
+    Returns False, logged, where the broker is away. Arguments are ids only.
 
     While it is known to be away nothing is tried, which would cost `BROKER_TIMEOUT_S` each time; the thread that stands
     in for it runs the task here and now.
@@ -172,7 +186,8 @@ def send(name: str, *args: int | str) -> bool:
         log().warning("task.not_sent", task=name, reason="away")
         return False
     try:
-        app.send_task(name, args=args, retry=False)
+        headers = None if databases.current() == SHARED else {DATABASE_HEADER: databases.current()}
+        app.send_task(name, args=args, headers=headers, retry=False)
     except (OSError, RedisError, KombuError, *app.connection_for_write().connection_errors) as error:
         log().warning("task.not_sent", task=name, reason=type(error).__name__)
         return False
@@ -187,7 +202,7 @@ def wake() -> bool:
     if broker.away.is_set():
         return False
     try:
-        if not redis_client().set(WAKE_FLAG, 1, nx=True, px=WAKE_FLAG_MS):
+        if not redis_client().set(wake_flag(databases.current()), 1, nx=True, px=WAKE_FLAG_MS):
             return True
     except (RedisError, OSError) as error:
         log().warning("wake.not_sent", reason=type(error).__name__)
@@ -221,5 +236,5 @@ def _load_before_fork(**_: Any) -> None:
 @signals.worker_process_init.connect
 def _own_connections(**_: Any) -> None:
     # A connection inherited through fork would be shared with the parent; close=False leaves the parent's alone.
-    db.engine_of().dispose(close=False)
+    db.leave_to_parent()
     forget_connections()

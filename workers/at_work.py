@@ -14,15 +14,17 @@ from typing import Any
 from billiard import current_process
 from celery import signals
 
-#: An event's key, or 0.
-_KEY = struct.Struct("=q")
+from shared import databases
+
+#: The place of the event's database among all, and the event's key, or 0.
+_KEY = struct.Struct("=hq")
 #: More than any pool's processes (`worker_concurrency` is 64 at most).
 _PLACES = 128
 
 #: Of a worker's main process and its pool's: a key for each place in the pool. None elsewhere.
 _keys: mmap.mmap | None = None
 _offset = 0
-_predecessors: int | None = None
+_predecessors: tuple[str, int] | None = None
 
 
 @signals.worker_init.connect
@@ -37,18 +39,23 @@ def _take_place(**_: Any) -> None:
     if _keys is None:
         return
     _offset = _KEY.size * (getattr(current_process(), "index", 0) % _PLACES)
-    _predecessors = _KEY.unpack_from(_keys, _offset)[0] or None
+    place, key = _KEY.unpack_from(_keys, _offset)
+    _predecessors = (databases.names()[place], key) if key else None
     begin(0)
 
 
 def begin(key: int) -> None:
     """Note that this process is at the event from now on; 0: at none. Costs less than a microsecond."""
     if _keys is not None:
-        _KEY.pack_into(_keys, _offset, key)
+        place = databases.names().index(databases.current()) if databases.is_split() else 0
+        _KEY.pack_into(_keys, _offset, place, key)
 
 
-def predecessors() -> int | None:
-    """Return the event that this process's predecessor was at when it died; None: it did not, at none, or `settle`."""
+def predecessors() -> tuple[str, int] | None:
+    """Return the database and the key of the event that this process's predecessor was at when it died.
+
+    None: it did not die, was at none, or `settle` was called.
+    """
     return _predecessors
 
 

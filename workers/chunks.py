@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from shared import audience, chunks, db, fan_out
+from shared import audience, chunks, databases, db, fan_out
 from shared.cursor import Cursor
 from shared.errors import InvalidInput
 from shared.frames import Counters, channel_of, created
@@ -25,9 +25,6 @@ from workers.deliver import MAX_BATCH_BYTES, register
 from workers.patience import is_blameless, patience, sqlstate_of
 from workers.prepare import Prepared, Row, Text, prepare, reason_of, see_targets
 from workers.publish import Message, publish
-
-#: The database that a chunk's inbox keys are of; every tenant lives in the shared one today.
-DATABASE = "shared"
 
 
 @app.task(name=PLAN_TASK)
@@ -209,7 +206,7 @@ class _Chunk:
     def _multiply(self, event: Prepared, text: Text, keys: list[int]) -> None:
         told = {"title": text.rendered.title, "message": text.rendered.message, "action_url": text.rendered.action_url}
         row = self._connection.execute(chunks.multiply(), {**self._given(event, keys), **told}).one()
-        head = f"{DATABASE} {self._row['epoch']}\n".encode()
+        head = f"{databases.current()} {self._row['epoch']}\n".encode()
         # The frame's end without its two newlines: a line of the message must not contain one.
         body = b"\n".join((head + text.rest.removesuffix(b"\n\n"), row.lines.encode()))
         self._done.messages.append((chunk_channel(event.key % CHUNK_SHARDS), body))

@@ -10,13 +10,15 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from shared import audience, failed_logins, fan_out
+from shared import audience, databases, failed_logins, fan_out, homes
 from shared.cursor import Cursor
 from shared.errors import InvalidInput
 from shared.frames import Counters, channel_of, created
 from shared.notification_id import notification_id
 from shared.settings import settings
+from shared.statements import run
 from workers import at_work
+from workers.forward import leave_forwards
 from workers.prepare import Prepared, Text, prepare, reason_of, see_targets
 from workers.publish import Message
 from workers.reach import Reached, Rows, by_event, read_within
@@ -38,6 +40,8 @@ class Delivery:
     large: list[int] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
     released: int = 0
+    #: Whether other databases are to be told of any.
+    forwarded: bool = False
     #: Events left pending because somebody holds an inbox of theirs.
     held: list[int] = field(default_factory=list)
 
@@ -67,6 +71,7 @@ class _Batch:
         self._rows: dict[str, list[Any]] = defaultdict(list)
         self._ends: dict[str, list[Any]] = defaultdict(list)
         self._failed_logins: list[int] = []
+        self._moved_on: list[Prepared] = []
 
     def prepare(self, rows: Rows) -> list[Prepared]:
         """Return the events that can be fanned out; the others are failed."""
@@ -109,6 +114,7 @@ class _Batch:
 
     def _move_on(self, event: Prepared, state: str, count: int = 0) -> None:
         self._end(event.key, state, count=count, content_hash=event.content_hash)
+        self._moved_on.append(event)
         if event.event_type.name == failed_logins.FAILED:
             self._failed_logins.append(event.key)
 
@@ -126,7 +132,7 @@ class _Batch:
         return bool(unknown)
 
     def write(self, reached: Reached) -> None:
-        """Number and write everything, end every event, and stage those that are counted."""
+        """Number and write everything, end every event, stage those that are counted, and leave forwards."""
         ready = self._render(reached)
         inboxes = self._lock(ready)
         if self._around:
@@ -145,6 +151,7 @@ class _Batch:
         self._connection.execute(fan_out.write_batch(), given)
         if self._failed_logins:
             self._connection.execute(failed_logins.stage(), {"keys": self._failed_logins})
+        self.delivery.forwarded = leave_forwards(self._connection, self._moved_on)
 
     def _render(self, reached: Reached) -> list[tuple[Prepared, dict[int, Text]]]:
         """Return the events with a text for each inbox, before any inbox is locked, as far as their size allows."""
@@ -233,10 +240,15 @@ def _inbox_columns(inboxes: list[_Inbox]) -> dict[str, list[Any]]:
 
 
 def register(connection: Connection, targets: Sequence[audience.Sought]) -> None:
-    """Register the named recipients that the directory does not know; those that it knows stay as they are."""
-    given = {
-        "tenants": [target.target.tenant for target in targets],
-        "ids": [target.target.name for target in targets],
-    }
+    """Register the named recipients that the directory does not know; those that it knows stay as they are.
+
+    In a tenant's own database, not those who are at home elsewhere.
+    """
+    people = {(target.target.tenant or "", target.target.name) for target in targets}
+    if databases.current() != databases.SHARED:
+        run(connection, homes.settle(people))
+        people -= run(connection, homes.find(people))[0]
+    listed = sorted(people)
+    given = {"tenants": [tenant for tenant, _ in listed], "ids": [id for _, id in listed]}
     connection.execute(audience.register_inboxes(), given)
     connection.execute(audience.register_recipients(), given)

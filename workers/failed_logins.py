@@ -22,7 +22,7 @@ from shared.settings import settings
 from workers.app import app, send, wake
 from workers.chunks import chunk_size
 from workers.deletions import in_batches
-from workers.patience import patience
+from workers.everywhere import in_every_database
 from workers.prepare import Prepared, Row, prepare
 from workers.publish import Message, publish
 from workers.reach import by_event, read_within
@@ -46,9 +46,8 @@ class Account(NamedTuple):
 @app.task(name=beat_schedule.FAILED_LOGINS_TASK)
 def failed_logins_task() -> None:
     """Count failed logins and tell what is new of them."""
-    with patience(beat_schedule.FAILED_LOGINS_TASK):
-        if not run():
-            send(beat_schedule.FAILED_LOGINS_TASK)
+    if not in_every_database(beat_schedule.FAILED_LOGINS_TASK, run):
+        send(beat_schedule.FAILED_LOGINS_TASK)
 
 
 def run(now: datetime | None = None) -> bool:

@@ -12,12 +12,12 @@ from celery import Task
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, text
 
-from shared import db, fan_out
+from shared import databases, db, fan_out
 from shared.logs import log, place_of
 from shared.settings import settings
-from shared.wake import FAN_OUT_TASK, WAKE_FLAG
+from shared.wake import FAN_OUT_TASK, wake_flag
 from workers import at_work
-from workers.app import FAN_OUT_ONE_TASK, PLAN_TASK, app, send, wake
+from workers.app import FAN_OUT_ONE_TASK, FORWARD_TASK, PLAN_TASK, app, send, wake
 from workers.deliver import Delivery, deliver
 from workers.patience import is_away, is_blameless, is_busy, patience, sqlstate_of
 from workers.publish import publish, redis_client
@@ -68,7 +68,7 @@ def fan_out_pending() -> None:
 
 def _clear_flag() -> None:
     try:
-        redis_client().delete(WAKE_FLAG)
+        redis_client().delete(wake_flag(databases.current()))
     except (RedisError, OSError) as error:
         log().warning("wake.flag_kept", reason=type(error).__name__)
 
@@ -125,11 +125,12 @@ def _split(keys: list[int], deadline: float) -> None:
 
 def suspect_predecessors() -> None:
     """Make a suspect of the event that the dead process was at whose place this one took, if there is one."""
-    key = at_work.predecessors()
-    if key is None:
+    told = at_work.predecessors()
+    if told is None:
         return
+    database, key = told
     log().warning("fan_out.died_at", event_key=key)
-    with db.transaction() as connection:
+    with db.transaction(database=database) as connection:
         connection.execute(fan_out.suspect_one(), {"key": key})
     at_work.settle()
 
@@ -220,6 +221,8 @@ def after_commit(delivery: Delivery) -> None:
         log().warning("event.refused", event_key=key)
     for key in delivery.large:
         send(PLAN_TASK, key)
+    if delivery.forwarded:
+        send(FORWARD_TASK)
     if not delivery.messages:
         return
     taken = publish(delivery.messages)

@@ -49,6 +49,7 @@ class Prepared:
     targets: list[Sought]
     content_hash: bytes
     registers: bool
+    derived: bool
     attempts: int
     prefix: str
     now: datetime
@@ -114,6 +115,7 @@ def prepare(row: Row, place: int = 0) -> Prepared:
         targets=sought(place, row["tenant"], row["data"], found),
         content_hash=row["content_hash"] or hash_of(row),
         registers=row["registers"],
+        derived=row["derived"],
         attempts=row["attempts"],
         prefix=time_prefix(row["accepted_at"]),
         now=row["now"],

@@ -14,7 +14,7 @@ from shared.notification_id import id_range
 from shared.settings import settings
 from workers.app import app, send
 from workers.deletions import BATCH, delete, in_batches, lock, one_job_at_a_time
-from workers.patience import patience
+from workers.everywhere import in_every_database
 from workers.publish import publish
 
 #: Beyond these a cursor is answered by `reset` instead of a replay.
@@ -29,32 +29,32 @@ EVENTS_PAGE = 1_000
 @app.task(name=beat_schedule.CAP_TASK)
 def cap_task() -> None:
     """Delete what inboxes have over their cap."""
-    with patience(beat_schedule.CAP_TASK), one_job_at_a_time(beat_schedule.CAP_TASK) as mine:
-        if mine and not cap():
+    with one_job_at_a_time(beat_schedule.CAP_TASK) as mine:
+        if mine and not in_every_database(beat_schedule.CAP_TASK, cap):
             send(beat_schedule.CAP_TASK)
 
 
 @app.task(name=beat_schedule.EXPIRE_TASK)
 def expire_task() -> None:
     """Delete what has expired."""
-    with patience(beat_schedule.EXPIRE_TASK), one_job_at_a_time(beat_schedule.EXPIRE_TASK) as mine:
-        if mine and not expire():
+    with one_job_at_a_time(beat_schedule.EXPIRE_TASK) as mine:
+        if mine and not in_every_database(beat_schedule.EXPIRE_TASK, expire):
             send(beat_schedule.EXPIRE_TASK)
 
 
 @app.task(name=beat_schedule.PURGE_TASK)
 def purge_task() -> None:
     """Remove tombstones that are too old or too many."""
-    with patience(beat_schedule.PURGE_TASK), one_job_at_a_time(beat_schedule.PURGE_TASK) as mine:
-        if mine and not purge():
+    with one_job_at_a_time(beat_schedule.PURGE_TASK) as mine:
+        if mine and not in_every_database(beat_schedule.PURGE_TASK, purge):
             send(beat_schedule.PURGE_TASK)
 
 
 @app.task(name=beat_schedule.FORGET_TASK)
 def forget_task() -> None:
     """Remove events that nobody needs any more."""
-    with patience(beat_schedule.FORGET_TASK), one_job_at_a_time(beat_schedule.FORGET_TASK) as mine:
-        if mine and not forget():
+    with one_job_at_a_time(beat_schedule.FORGET_TASK) as mine:
+        if mine and not in_every_database(beat_schedule.FORGET_TASK, forget):
             send(beat_schedule.FORGET_TASK)
 
 

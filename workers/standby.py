@@ -20,6 +20,7 @@ from shared.errors import StartError
 from shared.logs import log, place_of
 from shared.settings import settings
 from workers import broker
+from workers.everywhere import in_every_database
 from workers.fan_out import run_batch, suspect_predecessors
 from workers.patience import patience
 from workers.sweep import sweep
@@ -73,10 +74,14 @@ def look(client: Redis) -> None:
         broker.away.set()
     with patience("standby"):
         suspect_predecessors()
-        deadline = time.monotonic() + WORK_S
-        while run_batch(deadline) and time.monotonic() < deadline:
-            pass
-        sweep()
+    in_every_database("standby", _work)
+
+
+def _work() -> None:
+    deadline = time.monotonic() + WORK_S
+    while run_batch(deadline) and time.monotonic() < deadline:
+        pass
+    sweep()
 
 
 def _takes_messages(client: Redis) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 import beat_schedule
-from shared import chunks, db, deletions, fan_out
+from shared import chunks, databases, db, deletions, fan_out, forwards
 from shared.logs import log
 from shared.settings import settings
 from shared.wake import CHUNK_TASK
-from workers.app import FAN_OUT_ONE_TASK, PLAN_TASK, WITHDRAW_TASK, app, send, wake
+from workers.app import FAN_OUT_ONE_TASK, FORWARD_TASK, PLAN_TASK, WITHDRAW_TASK, app, send, wake
 from workers.chunks import progress
-from workers.patience import patience
+from workers.everywhere import in_every_database
 
 #: Queued by one sweep at most: bounds what piles up in a lane without workers.
 LIMIT = 100
@@ -30,8 +30,7 @@ _OVERDUE = text("""
 @app.task(name=beat_schedule.SWEEP_TASK)
 def sweep_task() -> None:
     """Queue again what was left."""
-    with patience(beat_schedule.SWEEP_TASK):
-        sweep()
+    in_every_database(beat_schedule.SWEEP_TASK, sweep)
 
 
 def sweep() -> None:
@@ -44,6 +43,7 @@ def sweep() -> None:
         ended = set(connection.scalars(chunks.fail_exhausted_chunks(), {"most": settings().max_attempts}))
         stalled = connection.execute(chunks.stalled_events(), {"limit": LIMIT}).all()
         cancels = connection.scalars(deletions.due_cancels(), {"limit": LIMIT}).all()
+        forwarding = _forwarding(connection)
     if overdue:
         wake()
     for key in suspects:
@@ -52,6 +52,8 @@ def sweep() -> None:
         send(CHUNK_TASK, event_key, number)
     for key in cancels:
         send(WITHDRAW_TASK, key)
+    if forwarding:
+        send(FORWARD_TASK)
     for event in stalled:
         if not event.planned:
             send(PLAN_TASK, event.key)
@@ -67,6 +69,11 @@ def _suspects(connection: Connection) -> list[int]:
     for key in connection.scalars(fan_out.fail_exhausted(), {"most": most, "error": reason}):
         log().error("event.given_up", event_key=key, attempts=most)
     return list(connection.scalars(fan_out.due_suspects(), {"most": most, "limit": LIMIT}))
+
+
+def _forwarding(connection: Connection) -> bool:
+    others = databases.others(databases.current())
+    return bool(others) and connection.execute(forwards.due(), {"databases": list(others)}).first() is not None
 
 
 def _chunks(connection: Connection) -> list[tuple[int, int]]:

@@ -29,12 +29,11 @@ TITLE_WIDTH = 60
 @demo_app.command("seed")
 def seed() -> None:
     """Register the demo people of the five domains; again: nothing new."""
-    from shared import db, statements
     from shared import demo as people
+    from shared.plans import run_plan
 
     _require_development()
-    with db.transaction(db.EVERY_TENANT) as connection:
-        statements.run(connection, people.seed())
+    run_plan(people.seed())
     out.print(f"{len(people.PEOPLE)} demo people in {len(people.tenants())} tenants are there.")
 
 

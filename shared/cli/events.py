@@ -30,13 +30,15 @@ def retry(
     all_failed: bool = typer.Option(False, "--all-failed", help="Every failed event."),
 ) -> None:
     """Give failed events another try. What of them was told already is not told again."""
-    from shared import db, overview
+    from shared import databases, db, overview
 
     one = (tenant, source, id)
     if all_failed == bool(source or id) or (not all_failed and not all(one)):
         raise CommandFailed("Name one event (--tenant, --source and its id), or say --all-failed.")
-    with db.transaction(db.EVERY_TENANT) as connection:
-        count = overview.retry_failed(connection, tenant, source, id)
+    count = 0
+    for name in databases.names():
+        with db.transaction(db.EVERY_TENANT, database=name) as connection:
+            count += overview.retry_failed(connection, tenant, source, id)
     if not count and not all_failed:
         raise CommandFailed(f"There is no failed event {id} of {source} in {tenant}.")
     out.print(f"{count:,} events will be tried again." if count != 1 else "1 event will be tried again.")
@@ -45,10 +47,17 @@ def retry(
 @epoch_app.command("renew")
 def renew() -> None:
     """Begin a new epoch, after a backup was restored: every client fetches its page again."""
-    from shared import db
+    from shared import databases, db
 
-    with db.transaction(db.EVERY_TENANT) as connection:
-        number = connection.scalar(db.RENEW_EPOCH)
-    if number is None:
+    numbers = []
+    for name in databases.names():
+        with db.transaction(database=name) as connection:
+            numbers.append(connection.scalar(db.RENEW_EPOCH))
+    if None in numbers:
         raise CommandFailed("The database has no epoch yet: run `carillon migrate`.")
+    number = max(numbers)
+    for name in databases.names() if len(numbers) > 1 else ():
+        # One number for the installation: what a client holds of any of them is of an earlier one.
+        with db.transaction(database=name) as connection:
+            connection.execute(db.RAISE_EPOCH, {"epoch": number})
     out.print(f"The epoch is {number} now.")

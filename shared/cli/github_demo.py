@@ -19,10 +19,11 @@ import httpx
 import orjson
 from sqlalchemy import text
 
-from shared import db, demo, directory, signing, statements
+from shared import db, demo, directory, homes, signing
 from shared.cli.console import CommandFailed
 from shared.cli.follow import Follower, Told
 from shared.cli.server import problem_of
+from shared.plans import run_plan
 from shared.settings import PROJECT_ROOT
 from shared.tokens import make_token
 
@@ -91,9 +92,9 @@ def _users(value: Any) -> Iterator[str]:
 def register(people: Sequence[str], tenant: str) -> None:
     """Register the people in the tenant, which is made if it is new; the page offers them from now on."""
     rows = [directory.Recipient(tenant, login, attributes=demo.attributes(login, "on GitHub")) for login in people]
-    with db.transaction(db.EVERY_TENANT) as connection:
-        directory.ensure_tenant(connection, tenant)
-        statements.run(connection, directory.put_recipients(rows))
+    run_plan(homes.make_tenant(tenant))
+    for row in rows:
+        run_plan(homes.put_recipient(row))
 
 
 @contextmanager
@@ -203,7 +204,7 @@ class Outcome:
 
 def outcome(sender: Sender) -> Outcome:
     """Return how far the deliveries are."""
-    with db.transaction(db.EVERY_TENANT) as connection:
+    with db.transaction(sender.tenant) as connection:
         row = connection.execute(_PROGRESS, {"tenant": sender.tenant, "ids": sender.ids}).mappings().one()
     return Outcome(row["open"], row["failed"], row["made"])
 

@@ -43,13 +43,14 @@ def key_create(
     scope: list[Scope] = typer.Option([Scope.EVENTS_WRITE], "--scope", help="What it allows. Repeatable."),
 ) -> None:
     """Make a producer key. It stands alone on the last line and is never shown again."""
-    from shared import db, directory, keys
+    from shared import db, homes, keys
+    from shared.plans import run_plan
 
     every = EVERY_TENANT in tenant
+    for name in tenant:
+        if name != EVERY_TENANT:
+            run_plan(homes.make_tenant(name))
     with db.transaction(db.EVERY_TENANT) as connection:
-        for name in tenant:
-            if name != EVERY_TENANT:
-                directory.ensure_tenant(connection, name)
         made = keys.create_key(connection, None if every else tenant, [str(one) for one in scope])
     where = "every tenant" if every else ", ".join(tenant)
     out.print(f"A producer key for {where} ({', '.join(scope)}). Keep it: it is not shown again.", markup=False)
@@ -92,10 +93,11 @@ def secret_create(
     tenant: str = typer.Option(..., "--tenant", help="The tenant that its events belong to; made if it is new."),
 ) -> None:
     """Make a signing secret: its id, then the secret alone on the last line, never shown again."""
-    from shared import db, directory, signing
+    from shared import db, homes, signing
+    from shared.plans import run_plan
 
+    run_plan(homes.make_tenant(tenant))
     with db.transaction(db.EVERY_TENANT) as connection:
-        directory.ensure_tenant(connection, tenant)
         id, made = signing.create_secret(connection, purpose.value, tenant)
     out.print(f"A secret for {purpose.value} in {tenant}. Keep it: it is not shown again.", markup=False)
     out.print(f"id {id}", markup=False)

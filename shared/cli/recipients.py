@@ -61,13 +61,13 @@ def import_(
 
 def _import(rows: list[Row], tenant: str | None) -> list[tuple[int, str]]:
     """Import one piece of the file; return the rejected lines, each with what is wrong."""
-    from shared import db, directory
+    from shared import homes
+    from shared.plans import run_plan
 
     faults = [(line, what) for line, what, _ in rows if isinstance(what, str)]
     lines = [line for line, what, _ in rows if isinstance(what, dict)]
     values = [{**({"tenant": tenant} if tenant else {}), **what} for _, what, _ in rows if isinstance(what, dict)]
-    with db.transaction(db.EVERY_TENANT) as connection:
-        report = directory.import_recipients(connection, values)
+    report = run_plan(homes.import_recipients(values))
     return sorted(faults + [(lines[error.index or 0], f"{error.field} {error.message}") for error in report.errors])
 
 

@@ -15,6 +15,7 @@ def revoke(
     """End a recipient's access: tokens issued up to now, sessions, and the open streams."""
     from shared import db, revocations, statements
     from shared.cloudevent import is_name
+    from shared.databases import SHARED
     from shared.directory import NAME
 
     if bool(recipient) == everyone:
@@ -22,7 +23,7 @@ def revoke(
     for option, name in (("--tenant", tenant), ("--recipient", recipient)):
         if name and not is_name(name):
             raise CommandFailed(f"{option} {NAME}.")
-    with db.transaction(tenant) as connection:
+    with db.transaction(tenant, database=SHARED) as connection:
         made = statements.run(connection, revocations.revoke(tenant, recipient))
     whose = f"Everyone's access in {tenant}" if everyone else f"The access of {recipient} in {tenant}"
     out.print(f"{whose} is revoked: what was issued up to now is void.", markup=False)

@@ -46,12 +46,15 @@ def _read() -> dict[str, Any]:
 def _database() -> dict[str, Any]:
     from sqlalchemy.exc import OperationalError
 
-    from shared import db, overview
+    from shared import databases, db, overview
     from shared.errors import StartError
 
     try:
-        with db.transaction(db.EVERY_TENANT) as connection:
-            return overview.of_database(connection)
+        told = []
+        for name in databases.names():
+            with db.transaction(db.EVERY_TENANT, database=name) as connection:
+                told.append(overview.of_database(connection))
+        return overview.of_all(told)
     except StartError as problem:
         return {"away": problem.detail}
     except OperationalError as problem:

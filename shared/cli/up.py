@@ -67,7 +67,7 @@ async def _supervise(settings: Settings, cookie_secret: str, log: JointLog) -> N
 async def _start(supervisor: Supervisor, settings: Settings, cookie_secret: str, log: JointLog) -> None:
     """Start the stages in order, show where to look, and watch; never returns."""
     settings = await _servers(supervisor, settings)
-    told = settings.model_copy(update={"database_owner_url": None})
+    told = settings.model_copy(update={"database_owner_url": None, "tenant_database_owners": {}})
     environment = {**parts.inherited(os.environ), **parts.settings_environment(told)}
     await asyncio.to_thread(db.migrate_configured, settings)
     log.line("carillon", "the database is migrated")

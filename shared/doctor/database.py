@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from shared import db, overview
+from shared import databases, db, overview
 from shared.doctor.finding import Finding, graver_in_production, skew_finding
 from shared.errors import StartError
 from shared.liveness import LANES, QUEUE_AGE_SECONDS, SILENCE_SECONDS
@@ -39,25 +39,34 @@ _ROOM = text("""SELECT current_setting('max_connections')::int - current_setting
 
 
 def checks(chosen: Settings) -> Iterator[Finding]:
-    """Yield what is wrong with the database, or that it cannot be asked."""
+    """Yield what is wrong with the databases, or that they cannot be asked."""
     try:
-        with db.transaction(db.EVERY_TENANT) as connection:
-            yield Finding("ok", "database", "the database answers")
-            for check in _CHECKS:
-                yield from check(connection, chosen)
+        names = databases.names()
     except StartError as problem:
         yield Finding("failure", "database", "no database is known", problem.detail)
+        return
+    for name in names:
+        yield from _checks_of(name, chosen)
+
+
+def _checks_of(name: str, chosen: Settings) -> Iterator[Finding]:
+    called = "the database" if name == databases.SHARED else f"the database {name}"
+    try:
+        with db.transaction(db.EVERY_TENANT, database=name) as connection:
+            yield Finding("ok", "database", f"{called} answers")
+            for check in _CHECKS if name == databases.SHARED else _CHECKS_OF_OTHERS:
+                yield from check(connection, chosen)
     except OperationalError as problem:
-        yield _away(db.reason_of(problem.orig))
+        yield _away(called, db.reason_of(problem.orig))
     except DBAPIError as problem:
         if not db.is_unmigrated(problem):
             raise
-        yield Finding("failure", "migrations", "the database is not migrated", "run `carillon migrate`")
+        yield Finding("failure", "migrations", f"{called} is not migrated", "run `carillon migrate`")
 
 
-def _away(reason: str) -> Finding:
+def _away(called: str, reason: str) -> Finding:
     advice = "start it with `make up`, or correct CARILLON_DATABASE_URL"
-    return Finding("failure", "database", f"the database does not answer ({reason})", advice)
+    return Finding("failure", "database", f"{called} does not answer ({reason})", advice)
 
 
 def _migrations(connection: Connection, _: Settings) -> Iterator[Finding]:
@@ -173,3 +182,5 @@ def _queue(told: dict[str, Any]) -> Iterator[Finding]:
 _CHECKS: tuple[Callable[[Connection, Settings], Iterator[Finding]], ...] = (
     _migrations, _durability, _session, _connections, _roles, _clock, _work,
 )  # fmt: skip
+#: Of a tenant's own database; workers leave their marks in the shared one.
+_CHECKS_OF_OTHERS = (_migrations, _durability, _session, _roles, _clock)

@@ -305,12 +305,11 @@ def forgotten_settings() -> Iterator[None]:
     """Have this process read its settings anew, now and after the test."""
     from shared.settings import settings
 
-    caches = (settings, db._shared_engine)
-    for cached in caches:
-        cached.cache_clear()
+    settings.cache_clear()
+    db.forget_engines()
     yield
-    for cached in caches:
-        cached.cache_clear()
+    settings.cache_clear()
+    db.forget_engines()
 
 
 def test_help_needs_no_server_and_names_every_command(bare_cli: Cli) -> None:

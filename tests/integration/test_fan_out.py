@@ -11,10 +11,11 @@ import pytest
 import redis
 
 from shared import db as database
+from shared.databases import SHARED
 from shared.frames import channel_of
 from shared.notification_id import notification_id, notification_id_sql, time_prefix
 from shared.settings import settings
-from shared.wake import WAKE_FLAG
+from shared.wake import wake_flag
 from tests import directory
 from tests.directory import Row, count
 from tests.statements import recorded
@@ -276,11 +277,11 @@ def test_the_wake_flag_is_cleared_before_the_claim(db: psycopg.Connection[Row], 
     seen: list[bytes | None] = []
 
     def look(_deadline: float) -> bool:
-        seen.append(client.get(WAKE_FLAG))
+        seen.append(client.get(wake_flag(SHARED)))
         return False
 
     with redis.Redis.from_url(configured["CARILLON_REDIS_URL"]) as client:
-        client.set(WAKE_FLAG, 1)
+        client.set(wake_flag(SHARED), 1)
         with patch("workers.fan_out.run_batch", look):
             fan_out_pending()
     assert seen == [None]

@@ -32,6 +32,7 @@ OF_EVERYBODY = {"alembic_version", "deployment", "heartbeats", "job_turns"}
 TENANT_OF = {
     "tenants": "x.id",
     "fan_out_chunks": "(SELECT e.tenant FROM events e WHERE e.key = x.event_key)",
+    "forwards": "(SELECT e.tenant FROM events e WHERE e.key = x.event_key)",
     "producer_keys": "x.tenants[1]",
 }
 #: What the API never sees by its tenant: the producer key is the one that was presented, failed logins are counted.
@@ -39,7 +40,7 @@ NOT_BY_TENANT = {"producer_keys", "failed_logins", "failed_login_windows"}
 #: What was revoked is for every process of the API to know.
 KNOWN_TO_THE_API = {"revocations"}
 #: What a worker sees of every tenant without naming any.
-OPEN_TO_WORKERS = {"events", "fan_out_chunks", "tenants", "signing_secrets"}
+OPEN_TO_WORKERS = {"events", "fan_out_chunks", "forwards", "tenants", "signing_secrets"}
 TENANTS = ("acme", "bolt")
 
 
@@ -70,6 +71,8 @@ def filled(db: Session) -> Session:
         db.execute(
             "INSERT INTO fan_out_chunks (event_key, number, after_key, up_to_key) VALUES (%s, 0, 0, 9)", (event,)
         )
+        db.execute("INSERT INTO forwards (event_key, database) VALUES (%s, 'shared')", (event,))
+        db.execute("INSERT INTO recipients_elsewhere (tenant, id) VALUES (%s, 'eve')", (tenant,))
         db.execute(
             "INSERT INTO notifications (id, key, tenant, event_key, ordinal, created_seq, seq, type, priority, title,"
             " message, metadata, created_at)"

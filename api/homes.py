@@ -1,0 +1,38 @@
+"""Where a subscriber's inbox is: asked once for each, and only of tenants with a database of their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.auth import Subscriber
+from shared import db, homes
+from shared.databases import SHARED, database_of, is_split, placement
+from shared.plans import arun_plan
+
+
+async def home_of(tenant: str, recipient: str) -> str:
+    """Return the database of a recipient's inbox. A home is settled for good, so it is remembered.
+
+    Of one whom nobody registered it is the tenant's own, and asked again the next time.
+    """
+    if not is_split() or database_of(tenant) == SHARED:
+        return SHARED
+    known = placement().inboxes
+    remembered = known.get((tenant, recipient))
+    if remembered is not None:
+        return remembered
+    home, is_settled = await arun_plan(homes.home_of(tenant, recipient))
+    if is_settled:
+        known.set((tenant, recipient), home)
+    return home
+
+
+@asynccontextmanager
+async def inbox_transaction(who: Subscriber) -> AsyncIterator[AsyncConnection]:
+    """Run a block in one transaction where the subscriber's inbox is, as `db.async_transaction` for the tenant."""
+    home = await home_of(who.tenant, who.recipient)
+    async with db.async_transaction(who.tenant, database=home) as connection:
+        yield connection
