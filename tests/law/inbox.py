@@ -14,7 +14,7 @@ import psycopg
 
 from shared import db, inbox
 from shared.cursor import Cursor
-from shared.frames import Replay, dumps
+from shared.frames import Replay, dumps, inbox_name
 from tests import directory
 from tests.directory import Row
 from tests.law.events import TENANT, Posted, envelope, mark, numbers
@@ -116,7 +116,8 @@ class Inbox:
         """Hold a page that came with the stream to one fetched now."""
         (fresh,) = self._get("?first=100")
         if frame.data["cursor"] == fresh["cursor"]:
-            assert frame.data == fresh
+            # Whose inbox it is stands in the stream's first frame.
+            assert {"inbox": fresh["inbox"], **frame.data} == fresh
 
     def pages(self, size: int) -> list[str]:
         """Return the ids of what the inbox shows, read in pages of `size`."""
@@ -150,7 +151,8 @@ class Inbox:
         with db.transaction("*") as connection:
             rows = connection.execute(inbox.read_changes(), given).mappings().all()
         found = groupby(rows, key=lambda row: row["place"])
-        return [_told(inbox.replay_of(cursors[place - 1], list(group), MAX_CHANGES)) for place, group in found]
+        whose = {"inbox": inbox_name(TENANT, self.name)}
+        return [whose | _told(inbox.replay_of(cursors[place - 1], list(group), MAX_CHANGES)) for place, group in found]
 
     def replayed(self, copy: Copy) -> Copy:
         """Return the copy after `/changes` since its mark; fetched fresh where that cannot be told."""
