@@ -23,8 +23,8 @@ DYING = (
     servers.redis_full,
     processes.main_signalled(signal.SIGTERM),
 )
-# Known fault: the faults between two lines (`delivery.FAULTY`) do not run since tenants have databases of their own: their
-# cluster does not settle. docs/faults.md tells what they came to before; until that is mended they are not part of this.
+# Known fault: the faults between two lines (`delivery.FAULTY`) do not run since tenants have databases of their own:
+# their cluster does not settle. docs/faults.md tells what they came to before; until that is mended they are left out.
 
 
 def _in_turn(injections: tuple[Callable[[Trial], None], ...]) -> Callable[[Trial], None]:
