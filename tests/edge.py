@@ -35,7 +35,7 @@ class Edge:
 
     def recipient(self) -> str:
         """Return a new recipient, with an inbox."""
-        name = f"r{next(_numbers)}"
+        name = f"edge{next(_numbers)}"
         self.writer.register(name)
         return name
 

@@ -53,7 +53,7 @@ class World:
 
     def new_inbox(self) -> Inbox:
         """Return the empty inbox of a new recipient, who takes a course with the companions and is the one admin."""
-        name = f"r{next(numbers)}"
+        name = f"law{next(numbers)}"
         key = directory.add_recipients(self.database, TENANT, [name])[name]
         self.database.execute(
             "INSERT INTO recipient_roles (tenant, role, key) VALUES (%s, 'university_admin', %s)", (TENANT, key)
