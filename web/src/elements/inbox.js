@@ -7,10 +7,11 @@ import { createNote } from "./status.js";
 import { css } from "./style.js";
 
 const sheet = css(`
+:host { scroll-margin-block-start: var(--carillon-top, 8px); }
 [part=feed] { container-type: inline-size; }
 .bone { height: 76px; padding: 16px; border-block-end: 1px solid var(--l); }
 .bone::before { content: ""; display: block; height: 100%; border-radius: 8px; background: linear-gradient(90deg, var(--sunk) 25%, var(--l) 50%, var(--sunk) 75%) 0 / 300% 100%; }
-.fresh { position: sticky; z-index: 2; inset-block-start: 8px; display: block; margin: 8px auto -40px; border-radius: 99px; background: var(--a); color: var(--on-a); box-shadow: var(--shadow); }
+.fresh { position: sticky; z-index: 2; inset-block-start: var(--carillon-top, 8px); display: block; margin: -20px auto -12px; border-radius: 99px; background: var(--a); color: var(--on-a); box-shadow: var(--shadow); }
 .fresh:hover { background: var(--a); filter: brightness(1.08); }
 .more { display: block; width: 100%; min-height: 44px; }
 .inbox { border: 1px solid var(--l); border-radius: var(--r); background: var(--s); overflow: clip; }

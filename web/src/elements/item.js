@@ -8,6 +8,7 @@ import { css } from "./style.js";
 const sheet = css(`
 .item { position: relative; display: grid; grid-template-columns: 36px minmax(0, 1fr); gap: 12px; padding: 12px 16px; border-block-end: 1px solid var(--l); content-visibility: auto; contain-intrinsic-size: auto 80px; }
 .item:last-child { border: 0; }
+.item:focus-visible { outline-offset: -2px; }
 .item:hover { background: var(--sunk); }
 .item::before { content: ""; position: absolute; inset: 0 auto; inset-inline-start: 0; width: 3px; }
 .unread.HIGH::before { background: var(--h); }

@@ -40,7 +40,7 @@ button:disabled { color: var(--q); opacity: .6; background: none; cursor: defaul
 .bell { position: relative; display: grid; place-items: center; width: 40px; height: 40px; padding: 0; border-radius: 50%; color: inherit; }
 .bell svg { width: 24px; height: 24px; }
 .new svg { color: var(--a); }
-.badge { position: absolute; inset-block-start: 0; inset-inline-end: -2px; min-width: 18px; padding: 0 5px; border-radius: 9px; background: var(--u); color: light-dark(#fff, #2a0f0c); font: 600 11px/18px inherit; font-family: inherit; text-align: center; font-variant-numeric: tabular-nums; box-shadow: 0 0 0 2px var(--s); }
+.badge { position: absolute; inset-block-start: 0; inset-inline-start: 22px; min-width: 18px; padding: 0 5px; border-radius: 9px; background: var(--u); color: light-dark(#fff, #2a0f0c); font: 600 11px/18px inherit; font-family: inherit; text-align: center; font-variant-numeric: tabular-nums; box-shadow: 0 0 0 2px var(--s); }
 .panel { position: fixed; inset: var(--top) var(--right) auto auto; width: min(25rem, calc(100vw - 16px)); padding: 0; overflow: visible; color: inherit; border: 1px solid var(--l); border-radius: var(--r); background: var(--s); box-shadow: var(--shadow); }
 .list { max-height: min(32rem, 68vh); overflow-y: auto; overscroll-behavior: contain; }
 .bar { display: flex; flex-wrap: wrap; align-items: center; gap: 4px; padding: 8px 8px 8px 16px; padding-inline: 16px 8px; border-block-end: 1px solid var(--l); }
