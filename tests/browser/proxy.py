@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 
-#: A read that waits for longer is asked whether the proxy still runs.
+#: A listener that waits for longer is asked whether the proxy still runs.
 TICK_S = 0.2
 
 
@@ -21,12 +21,14 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(TICK_S)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
+        self._pumps: list[threading.Thread] = []
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     def cut(self) -> None:
         """End every connection, and refuse new ones."""
-        self._cut = True
+        with self._lock:
+            self._cut = True
         self._end_all()
 
     def silence(self) -> None:
@@ -39,30 +41,25 @@ class Proxy:
         self._end_all()
 
     def close(self) -> None:
-        """End everything."""
+        """End everything, a connection that is just being made as well; no socket and no thread is left."""
         self._closed = True
-        self._end_all()
-        self._thread.join()
+        self._acceptor.join()
         self._listener.close()
+        self._end_all()
+        for pump in self._pumps:
+            pump.join()
 
     def _end_all(self) -> None:
         with self._lock:
             ended, self._open = self._open, set()
         for each in ended:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+            _end(each)
 
     def _accept(self) -> None:
         while not self._closed:
-            try:
+            with contextlib.suppress(TimeoutError):
                 client, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            if self._cut:
-                client.close()
-                continue
-            self._join(client)
+                self._join(client)
 
     def _join(self, client: socket.socket) -> None:
         try:
@@ -71,9 +68,16 @@ class Proxy:
             client.close()
             return
         with self._lock:
-            self._open |= {client, server}
+            refused = self._cut
+            self._open |= set() if refused else {client, server}
+        if refused:
+            _end(client)
+            _end(server)
+            return
         for source, target in ((client, server), (server, client)):
-            threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+            pump = threading.Thread(target=self._pump, args=(source, target), daemon=True)
+            self._pumps.append(pump)
+            pump.start()
 
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -81,3 +85,9 @@ class Proxy:
                 if not self._silent:
                     target.sendall(data)
             target.shutdown(socket.SHUT_RDWR)
+
+
+def _end(each: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
+    each.close()
