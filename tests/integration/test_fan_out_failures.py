@@ -222,6 +222,9 @@ def test_an_inbox_that_somebody_holds_costs_no_attempt_and_delays_nobody_else(db
         other.execute("SELECT 1 FROM inboxes WHERE recipient = 'ada' FOR UPDATE")
         fan_out_pending()
         assert states(db) == [("accepted", 0), ("done", 0)]
+        make_due(db)
+        run_alone(held)
+        assert states(db) == [("accepted", 0), ("done", 0)]
     assert len(directory.notifications(db, keys["bob"])) == 1
     make_due(db)
     run_alone(held)
