@@ -86,22 +86,40 @@ class Listener:
         await self.close()
 
     async def open(self, method: str = "GET", read: bool = True, receive_buffer: int | None = None) -> Listener:
-        """Send the request. Without `read`, nothing after the answer's head is taken from the socket."""
+        """Send the request. Without `read`, nothing after the answer's head is taken from the socket.
+
+        Where no answer comes, nothing is left open.
+        """
+        try:
+            await self._connect(receive_buffer, limit=2**16 if read else 4096)
+            await self._ask(method)
+        except BaseException:
+            await self.close()
+            raise
+        if read:
+            self.read_on()
+        return self
+
+    async def _connect(self, receive_buffer: int | None, limit: int) -> None:
         plain = socket.socket()
         if receive_buffer is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         plain.setblocking(False)
-        host, port = self._address.hostname, self._address.port
-        await asyncio.get_running_loop().sock_connect(plain, (host, port))
-        self._reader, self._writer = await asyncio.open_connection(sock=plain, limit=4096 if not read else 2**16)
+        try:
+            await asyncio.get_running_loop().sock_connect(plain, (self._address.hostname, self._address.port))
+        except BaseException:
+            plain.close()
+            raise
+        self._reader, self._writer = await asyncio.open_connection(sock=plain, limit=limit)
+
+    async def _ask(self, method: str) -> None:
+        assert self._reader is not None
+        assert self._writer is not None
         lines = [f"{method} {self._target} HTTP/1.1", *(f"{name}: {value}" for name, value in self._headers.items())]
         self._writer.write("\r\n".join([*lines, "", ""]).encode())
         head = (await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 30)).decode().split("\r\n")
         self.status = int(head[0].split()[1])
         self.headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in head[1:] if line)}
-        if read:
-            self.read_on()
-        return self
 
     def read_on(self) -> None:
         """Begin to take what comes."""
@@ -151,9 +169,11 @@ class Listener:
         return self.told()
 
     async def close(self) -> None:
-        """Cut the connection."""
+        """Cut the connection; it is gone afterwards."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._writer is not None:
             self._writer.transport.abort()
+            with suppress(ConnectionError):
+                await self._writer.wait_closed()
