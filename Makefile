@@ -45,7 +45,7 @@ bench: $(VENV)/.development  ## Measure the whole way, from the event to the str
 fault: $(VENV)/.development  ## Break every part under load, for an hour, and write docs/faults.md (it goes on where it was stopped)
 	@$(BIN)/python -m tests.fault.runner
 
-fault-mutations: $(VENV)/.development  ## Break one mechanism after the other in a copy, and see its test go red (10 minutes)
+fault-mutations: $(VENV)/.development  ## Break one mechanism after the other in a copy, see its test go red, and write docs/mutations.md (it goes on where it was stopped)
 	@$(BIN)/python -m tests.fault.mutate
 
 screenshots: $(VENV)/.development  ## Take the documentation's pictures from a running `make up`

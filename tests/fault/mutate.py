@@ -1,271 +1,202 @@
 """`make fault-mutations`: breaks one mechanism after the other in a copy, and demands that its test goes red.
 
-A test that cannot fail proves nothing. Each patch in `tests/fault/mutations/` begins with lines that say what it
-breaks, which invariant that is, which tests must go red, and words that their failure shows: an import that fails, or a
-server that does not start, is no proof. The tests must be green in a copy without a patch, before anything else.
+A test that cannot fail proves nothing, and one that fails anyhow proves as little: before anything is broken, the tests
+must be green in a copy without a mutation. A run can be interrupted: what is done is kept in `.cache/mutations.json`,
+and the next call goes on with the mutations that are missing. Once all are done the next call begins anew.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import re
-import shutil
+import json
 import signal
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from xml.etree import ElementTree
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby
 
 from shared.settings import PROJECT_ROOT
-from tests.servers import base_environment
+from tests.fault.mutation import Late, Mutation, apply, cases_of, copied, judge, mutations, place_of, printed, run_tests
+from tests.fault.mutation_table import TABLE, results_in, table_of
 
-PATCHES = Path(__file__).parent / "mutations"
-TABLE = PROJECT_ROOT / "docs" / "mutations.md"
-#: What a mutation's tests may take, the start of their servers included; the slowest takes a minute on two busy cores.
-MUTATED_S = 300.0
-#: The same for all tests together, without a mutation.
-GREEN_S = 1_200.0
+STATE = PROJECT_ROOT / ".cache" / "mutations.json"
+#: What the start of a copy's servers may take, and then each test; the slowest takes a minute on two cores that do
+#: nothing else. A mutation often shows only once its test's own deadlines have passed.
+START_S = 240.0
+TEST_S = 180.0
 #: Mutations at once: half of a run is waiting for servers to start, so that two cores carry two.
 AT_ONCE = 2
-_FIELD = re.compile(r"# (?P<name>Breaks|Invariant|Red|Shows): (?P<value>.+)")
-_LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "*.egg-info")
+
+
+class Word(StrEnum):
+    """What a mutation came to."""
+
+    #: Each of its tests failed, for the reason that it names.
+    RED = "red"
+    #: A test passed, or failed for another reason.
+    UNSEEN = "UNSEEN"
+    #: A test fails without the mutation as well: it proves nothing.
+    NOT_GREEN = "NOT GREEN"
+    #: A test did not end in time.
+    LATE = "LATE"
+    #: The patch does not apply.
+    STALE = "STALE"
 
 
 @dataclass(frozen=True, slots=True)
-class Mutation:
-    """One patch: what it breaks, of which invariant, and which tests (pytest's node ids) see it, with their words."""
+class Result:
+    """One mutation's result: why it is not red, and what its tests' failures said."""
 
-    patch: Path
-    breaks: str
-    invariant: str
-    reasons: Mapping[str, str]
-
-    @property
-    def name(self) -> str:
-        """The patch's name without its ending."""
-        return self.patch.stem
-
-    @property
-    def tests(self) -> list[str]:
-        """The tests' node ids."""
-        return list(self.reasons)
-
-
-def read(patch: Path) -> Mutation:
-    """Return what a patch's first lines say; fails where something is missing, or a test has no words of its own."""
-    told: dict[str, list[str]] = {"Breaks": [], "Invariant": [], "Red": [], "Shows": []}
-    for line in patch.read_text().splitlines():
-        if line.startswith("--- "):
-            break
-        field = _FIELD.fullmatch(line)
-        assert field is not None, f"{patch.name}: not one of {', '.join(told)}: {line}"
-        told[field["name"]].append(field["value"])
-    assert all(told.values()), f"{patch.name}: must say {', '.join(told)}"
-    reasons = dict(zip(told["Red"], told["Shows"], strict=True))
-    return Mutation(patch, told["Breaks"][0], told["Invariant"][0], reasons)
-
-
-def mutations() -> list[Mutation]:
-    """Return all mutations, by name."""
-    return [read(patch) for patch in sorted(PATCHES.glob("*.patch"))]
-
-
-@contextmanager
-def copied() -> Iterator[Path]:
-    """A copy of the checkout as it is now, without what was built in it; removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="carillon-mutation-"))
-    try:
-        yield shutil.copytree(PROJECT_ROOT, folder / "carillon", ignore=_LEFT_OUT)
-    finally:
-        shutil.rmtree(folder)
-
-
-def environment(copy: Path) -> dict[str, str]:
-    """Return what a process in the copy inherits: this environment's packages, and of the product the copy's code.
-
-    What `PYTHONPATH` names is found before the checkout that is installed in place.
-    """
-    path = os.pathsep.join([str(copy), str(copy / "clients" / "python")])
-    return {**base_environment(), "PYTHONPATH": path}
-
-
-def apply(mutation: Mutation, folder: Path, *options: str) -> str:
-    """Apply a patch (`--check`: only try); returns why it does not apply, nothing where it does.
-
-    A repository around the folder is none of ours: git would skip the files silently.
-    """
-    told = subprocess.run(
-        ["git", "apply", *options, str(mutation.patch)], cwd=folder, text=True, capture_output=True, check=False,
-        env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)},
-    )  # fmt: skip
-    return told.stderr if told.returncode else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """How one test case ended: `passed`, `failed`, or `error` (it could not be run); and its failure's text."""
-
-    test: str
-    outcome: str
-    text: str = ""
-
-
-def _case(element: ElementTree.Element) -> Case:
-    test = f"{element.get('classname')}.{element.get('name')}"
-    for outcome, tag in (("failed", "failure"), ("error", "error"), ("error", "skipped")):
-        found = element.find(tag)
-        if found is not None:
-            return Case(test, outcome, f"{found.get('message')}\n{found.text}")
-    return Case(test, "passed")
-
-
-def run_tests(copy: Path, tests: Sequence[str], within: float) -> list[Case]:
-    """Run tests in the copy and return how each case ended; none where they did not end within that many seconds."""
-    report = copy / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *tests]
-    with (copy / "output.txt").open("wb") as output:
-        running = subprocess.Popen(
-            command, cwd=copy, env=environment(copy), stdin=subprocess.DEVNULL, stdout=output,
-            stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-        try:
-            running.wait(within)
-        except subprocess.TimeoutExpired:
-            return []
-        finally:
-            # What it started dies with it.
-            with suppress(ProcessLookupError):
-                os.killpg(running.pid, signal.SIGKILL)
-            running.wait()
-    return [_case(each) for each in ElementTree.parse(report).iter("testcase")] if report.exists() else []
-
-
-def cases_of(test: str, cases: Sequence[Case]) -> list[Case]:
-    """Return the cases of one node id: several where it has parameters."""
-    dotted = test.removesuffix("]").replace(".py::", ".").replace("::", ".").replace("/", ".")
-    return [case for case in cases if case.test == dotted or case.test.startswith((f"{dotted}[", f"{dotted}]"))]
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What a mutation came to: what is wrong (nothing: each of its tests is red for its reason), and what they say."""
-
-    fault: str
+    mutation: Mutation
+    word: Word
+    why: str = ""
     said: str = ""
     seconds: float = 0.0
 
-
-def judge(mutation: Mutation, cases: Sequence[Case]) -> Proof:
-    """Return the proof that these cases are, or what is wrong with it."""
-    said: list[str] = []
-    for test, shows in mutation.reasons.items():
-        mine = cases_of(test, cases)
-        red = [case for case in mine if case.outcome == "failed"]
-        if not red:
-            ends = ", ".join(sorted({case.outcome for case in mine})) or "was not run to its end"
-            return Proof(f"{test}: {ends}", " | ".join(said))
-        said.append(_said(red[0].text))
-        if not any(shows in case.text for case in red):
-            return Proof(f"{test}: failed without showing {shows!r}:\n{red[0].text[-3000:]}", " | ".join(said))
-    return Proof("", " | ".join(said))
+    def tell(self) -> None:
+        """Print it."""
+        print(f"{self.mutation.name:<50} {self.word} in {self.seconds:.0f} s  {self.said}", flush=True)
+        if self.why:
+            print(f"    {self.why}", flush=True)
 
 
-def _said(text: str) -> str:
-    """Return the failure's first line, as pytest marks it."""
-    return next((line[1:].strip() for line in text.splitlines() if line.startswith("E  ")), "")
+def deadline(tests: Sequence[str]) -> float:
+    """Return how many seconds these tests may take together."""
+    return START_S + TEST_S * len(tests)
 
 
-def mutate(mutation: Mutation) -> Proof:
+def mutate(mutation: Mutation) -> Result:
     """Run a mutation's tests in a copy that has it."""
     began = time.monotonic()
+    word, why, said = _mutated(mutation)
+    return Result(mutation, word, why, said, time.monotonic() - began)
+
+
+def _mutated(mutation: Mutation) -> tuple[Word, str, str]:
     with copied() as copy:
         refused = apply(mutation, copy)
         if refused:
-            return Proof(f"does not apply:\n{refused}")
-        proof = judge(mutation, run_tests(copy, mutation.tests, MUTATED_S))
-    return replace(proof, seconds=time.monotonic() - began)
+            return Word.STALE, refused, ""
+        try:
+            proof = judge(mutation, run_tests(copy, mutation.tests, deadline(mutation.tests)))
+        except Late as late:
+            return Word.LATE, str(late), ""
+        return (Word.UNSEEN if proof.fault else Word.RED), proof.fault, proof.said
 
 
-def place_of(test: str) -> tuple[str, int]:
-    """Return a test's file and where it stands in it; fails where it does not. Some files' last test ends a server."""
-    file, _, name = test.partition("::")
-    return file, (PROJECT_ROOT / file).read_text().index(f"def {name.rpartition('::')[2].partition('[')[0]}(")
+def _not_green(tests: Sequence[str]) -> dict[str, str]:
+    """Run tests of one file without a mutation; returns those that did not pass, and what pytest printed."""
+    with copied() as copy:
+        try:
+            cases = run_tests(copy, tests, deadline(tests))
+        except Late as late:
+            return dict.fromkeys(tests, str(late))
+        wrong = [test for test in tests if {case.outcome for case in cases_of(test, cases)} != {"passed"}]
+        return dict.fromkeys(wrong, printed(copy))
 
 
-def require_green(chosen: Sequence[Mutation]) -> None:
-    """Run every test without a mutation; ends the program unless each passes."""
+def not_green(chosen: Sequence[Mutation], at_once: int) -> dict[str, str]:
+    """Run every test without a mutation; returns those that failed twice, the second time alone, and what they said."""
     tests = sorted({test for mutation in chosen for test in mutation.tests}, key=place_of)
     print(f"{len(tests)} tests without a mutation …", flush=True)
-    with copied() as copy:
-        cases = run_tests(copy, tests, GREEN_S)
-        ended = (copy / "output.txt").read_text(errors="replace")[-4000:]
-    wrong = [test for test in tests if {case.outcome for case in cases_of(test, cases)} != {"passed"}]
-    if wrong:
-        raise SystemExit(f"{ended}\nNot green without a mutation: {', '.join(wrong)}")
+    files = [list(group) for _, group in groupby(tests, key=lambda test: place_of(test)[0])]
+    with _threads(at_once) as threads:
+        wrong = [test for found in threads.map(_not_green, files) for test in found]
+    again: dict[str, str] = {}
+    for test in wrong:
+        print(f"    once more, alone: {test}", flush=True)
+        again.update(_not_green([test]))
+    return again
 
 
-HEADER = """# What is broken on purpose, and which test sees it
-
-Written by `make fault-mutations`. Each line is a patch in `tests/fault/mutations/` that breaks one mechanism. It is
-applied to a copy, and its tests must go red there with the failure that it names, having been green without it.
-`make test` checks that every patch still applies.
-
-| mutation | breaks | of | goes red |
-| --- | --- | --- | --- |
-"""
-
-
-def rows_of(chosen: Sequence[Mutation]) -> str:
-    """Return the table of mutations."""
-    return "".join(_row(mutation) for mutation in chosen)
+@contextmanager
+def _threads(at_once: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that begin nothing new once this is left."""
+    threads = ThreadPoolExecutor(at_once)
+    try:
+        yield threads
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
-def _row(mutation: Mutation) -> str:
-    tests = ", ".join(f"`{test.removeprefix('tests/')}`" for test in mutation.tests)
-    return f"| `{mutation.name}` | {mutation.breaks} | {mutation.invariant} | {tests} |\n"
+def results(chosen: Sequence[Mutation], at_once: int) -> Iterator[Result]:
+    """Give each mutation's result as soon as it is there."""
+    failing = not_green(chosen, at_once)
+    left = []
+    for mutation in chosen:
+        wrong = [test for test in mutation.tests if test in failing]
+        if wrong:
+            why = f"{', '.join(wrong)}: fails without the mutation as well:\n{failing[wrong[0]]}"
+            yield Result(mutation, Word.NOT_GREEN, why)
+        else:
+            left.append(mutation)
+    with _threads(at_once) as threads:
+        yield from map(Future.result, as_completed([threads.submit(mutate, mutation) for mutation in left]))
 
 
-def chosen_by(only: Sequence[str]) -> list[Mutation]:
-    """Return the mutations whose names begin like one of these; all without any."""
-    chosen = [mutation for mutation in mutations() if mutation.name.startswith(tuple(only) or "")]
-    if not chosen:
-        raise SystemExit(f"No mutation's name begins with {' or '.join(only)}.")
-    return chosen
+def read_state() -> dict[str, str]:
+    """Return the digests of the mutations that this round has seen already, by name."""
+    try:
+        found: dict[str, str] = json.loads(STATE.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found
 
 
-def tell(mutation: Mutation, proof: Proof) -> bool:
-    """Print what a mutation came to; returns whether it went unseen."""
-    word = "UNSEEN" if proof.fault else "red"
-    print(f"{mutation.name:<41} {word} in {proof.seconds:.0f} s  {proof.said}", flush=True)
-    if proof.fault:
-        print(f"    {proof.fault}", flush=True)
-    return bool(proof.fault)
+def keep(state: Mapping[str, str]) -> None:
+    """Write the state whole, or leave the one before."""
+    STATE.parent.mkdir(exist_ok=True)
+    fresh = STATE.with_suffix(".part")
+    fresh.write_text(json.dumps(state, indent=1))
+    fresh.replace(STATE)
+
+
+def due(state: dict[str, str], only: Sequence[str]) -> list[Mutation]:
+    """Return the mutations to run now: those whose names `only` begin; or those not seen as they are now; or all."""
+    every = mutations()
+    if only:
+        chosen = [mutation for mutation in every if mutation.name.startswith(tuple(only))]
+        if not chosen:
+            raise SystemExit(f"No mutation's name begins with {' or '.join(only)}.")
+        return chosen
+    left = [mutation for mutation in every if state.get(mutation.name) != mutation.digest]
+    if not left:
+        state.clear()
+    return left or every
+
+
+def told_and_kept(found: Iterable[Result], state: dict[str, str]) -> Iterator[Result]:
+    """Print each result, keep it, and write the table."""
+    today = time.strftime("%Y-%m-%d")
+    for result in found:
+        result.tell()
+        state.pop(result.mutation.name, None)
+        if result.word is Word.RED:
+            state[result.mutation.name] = result.mutation.digest
+        keep(state)
+        cell = f"{result.word} {today}" if result.word is Word.RED else f"**{result.word}** {today}"
+        TABLE.write_text(table_of(mutations(), {**results_in(TABLE.read_text()), result.mutation.name: cell}))
+        yield result
 
 
 def main() -> None:
-    """Break everything in turn; ends with 1 when a mutation went unseen, and writes the table when none did."""
+    """Break what is due in turn; ends with 1 when something of it was not seen."""
     parser = argparse.ArgumentParser(description="Break one mechanism after the other, and see its test go red.")
     parser.add_argument("--only", nargs="+", default=[], help="mutations whose names begin like one of these")
-    only = parser.parse_args().only
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, help="copies that run at the same time")
+    options = parser.parse_args()
     # A signal ends the run as Ctrl-C does: nothing that was started is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    chosen = chosen_by(only)
-    started = time.monotonic()
-    require_green(chosen)
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        unseen = sum(tell(*ended) for ended in zip(chosen, threads.map(mutate, chosen), strict=True))
-    print(f"{len(chosen) - unseen} of {len(chosen)} mutations seen, in {time.monotonic() - started:.0f} s")
-    if not only and not unseen:
-        told = f"\n{len(chosen)} of {len(chosen)} seen; last run {time.strftime('%Y-%m-%d')}.\n"
-        TABLE.write_text(HEADER + rows_of(chosen) + told)
-    raise SystemExit(1 if unseen else 0)
+    began, state = time.monotonic(), read_state()
+    chosen = due(state, options.only)
+    ended = list(told_and_kept(results(chosen, options.at_once), state))
+    seen = sum(result.word is Word.RED for result in ended)
+    print(f"{seen} of {len(chosen)} mutations seen, in {time.monotonic() - began:.0f} s")
+    sys.exit(0 if seen == len(chosen) else 1)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from shared.settings import PROJECT_ROOT
-from tests.fault.mutate import (
-    TABLE,
+from tests.fault import mutate
+from tests.fault.mutate import Word, due, not_green, results
+from tests.fault.mutation import (
     Case,
+    Late,
     Mutation,
     apply,
     cases_of,
@@ -21,9 +23,10 @@ from tests.fault.mutate import (
     judge,
     mutations,
     place_of,
-    rows_of,
+    read,
     run_tests,
 )
+from tests.fault.mutation_table import TABLE, results_in, row_of, table_of
 
 #: Says where the product's packages came from, in whatever way it was started.
 PROBE = """
@@ -51,8 +54,15 @@ def test_each_patch_applies_and_names_tests_that_exist(mutation: Mutation) -> No
     assert all(place_of(test)[1] > 0 for test in mutation.tests)
 
 
-def test_the_table_has_each_mutation_in_its_present_words() -> None:
-    assert rows_of(mutations()) in TABLE.read_text()
+def test_the_table_has_each_mutation_in_its_present_words_and_what_it_came_to() -> None:
+    told = TABLE.read_text()
+    assert told == table_of(mutations(), results_in(told))
+    assert [row for row in map(row_of, mutations()) if row not in told] == []
+
+
+def test_every_mutation_was_seen_when_it_was_last_run() -> None:
+    told = results_in(TABLE.read_text())
+    assert [name for name, result in told.items() if not result.startswith("red 20")] == []
 
 
 def test_a_copy_runs_its_own_code_however_it_is_started(tmp_path: Path) -> None:
@@ -118,3 +128,72 @@ def test_cases_are_found_by_their_node_id_alone() -> None:
         "tests.unit.test_x.test_a", "tests.unit.test_x.test_a[1]"
     ]  # fmt: skip
     assert len(cases_of("tests/unit/test_x.py::T::test_a", cases)) == 1
+
+
+PATCH = """# Breaks: one is two
+# Invariant: I1
+# Red: tests/unit/test_one.py::test_one_is_one
+# Shows: assert 2 == 1
+--- a/one.py
++++ b/one.py
+@@ -1,1 +1,1 @@
+-ONE = 1
++ONE = 2
+"""
+ONE = "from one import ONE\ndef test_one_is_one(): assert ONE == 1"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small checkout that the tool works on instead of this one, with one mutation that its test sees."""
+    (tmp_path / "tests" / "unit").mkdir(parents=True)
+    (tmp_path / "one.py").write_text("ONE = 1\n")
+    (tmp_path / "tests" / "unit" / "test_one.py").write_text(ONE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\n")
+    (tmp_path / "one.patch").write_text(PATCH)
+    monkeypatch.setattr("tests.fault.mutation.PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr("tests.fault.mutation.PATCHES", tmp_path)
+    return tmp_path
+
+
+def words() -> list[tuple[Word, str]]:
+    return [(result.word, result.why.partition("\n")[0]) for result in results(mutations(), 1)]
+
+
+def test_a_mutation_that_its_test_sees_is_red(checkout: Path) -> None:
+    assert words() == [(Word.RED, "")]
+
+
+def test_a_test_that_fails_without_the_mutation_as_well_proves_nothing(checkout: Path) -> None:
+    (checkout / "tests" / "unit" / "test_one.py").write_text(ONE.replace("== 1", "== 3"))
+    assert words() == [(Word.NOT_GREEN, "tests/unit/test_one.py::test_one_is_one: fails without the mutation as well:")]
+
+
+def test_a_test_that_does_not_look_leaves_the_mutation_unseen(checkout: Path) -> None:
+    (checkout / "tests" / "unit" / "test_one.py").write_text(ONE.replace("ONE == 1", "ONE"))
+    assert words() == [(Word.UNSEEN, "tests/unit/test_one.py::test_one_is_one: passed")]
+
+
+def test_a_test_that_does_not_end_is_late(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (checkout / "tests" / "unit" / "test_one.py").write_text(f"import threading\n{ONE}; threading.Event().wait()")
+    with pytest.raises(Late):
+        run_tests(checkout, ["tests/unit/test_one.py"], 5)
+    monkeypatch.setattr(mutate, "deadline", lambda tests: 5.0)
+    assert list(not_green(mutations(), 1)) == ["tests/unit/test_one.py::test_one_is_one"]
+
+
+def test_a_patch_that_no_longer_fits_is_stale(checkout: Path) -> None:
+    (checkout / "one.py").write_text("ONE  =  1\n")
+    assert [word for word, _ in words()] == [Word.STALE]
+
+
+def test_what_is_due_is_what_this_round_has_not_seen_as_it_is_now(checkout: Path) -> None:
+    (one,) = mutations()
+    other = checkout / "two.patch"
+    other.write_text(PATCH)
+    state = {"one": one.digest, "two": "as it was"}
+    assert [mutation.name for mutation in due(state, ())] == ["two"]
+    assert [mutation.name for mutation in due(state, ["o"])] == ["one"]
+    state["two"] = read(other).digest
+    assert [mutation.name for mutation in due(state, ())] == ["one", "two"]
+    assert state == {}

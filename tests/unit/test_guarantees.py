@@ -8,7 +8,7 @@ import pytest
 
 from shared.settings import PROJECT_ROOT
 from tests.fault.faults import FAULTS
-from tests.fault.mutate import mutations, place_of
+from tests.fault.mutation import mutations, place_of
 
 TOLD = (PROJECT_ROOT / "docs" / "guarantees.md").read_text()
 TESTS = re.findall(r"`((?:unit|integration|law|fault)/test_\w+\.py(?:::\w+)?)`", TOLD)
