@@ -29,6 +29,7 @@ CAP_TASK = "carillon.cap"
 EXPIRE_TASK = "carillon.expire"
 PURGE_TASK = "carillon.purge"
 FORGET_TASK = "carillon.forget"
+TIDY_TASK = "carillon.tidy"
 FAILED_LOGINS_TASK = "carillon.failed_logins"
 HEARTBEAT_S = 5.0
 #: A run that no worker took for so long has nothing to add to later ones: bounds what waits for workers to return. Beat
@@ -43,6 +44,7 @@ JOBS = (
     Job(EXPIRE_TASK, 15.0, MAINTENANCE_QUEUE, "an expired notification is at most 30 s late, the same way"),
     Job(PURGE_TASK, 300.0, MAINTENANCE_QUEUE, "tombstones are kept for days: minutes do not matter, bulk does"),
     Job(FORGET_TASK, 3_600.0, MAINTENANCE_QUEUE, "events are kept for weeks"),
+    Job(TIDY_TASK, 3_600.0, MAINTENANCE_QUEUE, "sessions last for hours, the audit log for months"),
     *(
         Job(HEARTBEAT_TASK, HEARTBEAT_S, queue, "/readyz knows within seconds that a lane stands still", (lane,))
         for lane, queue in LANES.items()

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import directory, events, graphql, health, inbox, pages, probe, revocations, session, stream, webhooks
+from api import directory, docs, events, graphql, health, inbox, pages, probe, revocations, session, stream, webhooks
+from api.access_log import keep_queries_out
+from api.answers import Answers
 from api.cross_origin import allow_origins
+from api.denied import Denied
 from api.description import install_description, operation_id
 from api.drain import drain_on_signal
 from api.hub import Hub, tune_gc
 from api.listen import listen_for_events
-from api.problems import install_problems, unexpected
+from api.problems import install_problems
 from api.publish import Publisher
+from api.rates import Rates
 from api.sign_in import SignIn
 from api.tasks import end
 from api.token_keys import fixed_keys
 from api.wake import Waker
 from api.watch import Watch
+from api.wire import answer_in_problems
 from shared import db
 from shared.catalog import catalog
 from shared.errors import StartError, tell_in_one_sentence
@@ -34,10 +38,6 @@ DESCRIPTION = """Carillon delivers domain events as notifications: in order, exa
 
 Producers post CloudEvents; browsers read pages and follow a stream of Server-Sent Events. Errors are RFC 9457 problems.
 """
-
-
-#: FastAPI's page of the OpenAPI description runs a script of its own.
-SWAGGER = ("/docs", "/docs/oauth2-redirect")
 
 
 #: Streams are told and closed within a second; a server that does not answer must not hold up a stop for longer: twice
@@ -72,9 +72,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.publisher = Publisher()
     app.state.waker = Waker()
     app.state.hub = Hub()
-    app.state.sign_in = SignIn(app.state.hub.redis)
+    app.state.rates = Rates(app.state.hub.redis)
+    app.state.denied = Denied(app.state.rates)
+    app.state.sign_in = SignIn(app.state.hub.redis, app.state.rates)
     app.state.watch = Watch(app.state.hub, app.state.sign_in)
     app.state.waker.start()
+    app.state.rates.start()
+    app.state.denied.start()
     await app.state.sign_in.start()
     await app.state.hub.start()
     await app.state.watch.start()
@@ -88,56 +92,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         _closed("watch", app.state.watch.stop()),
         _closed("hub", app.state.hub.stop()),
         _closed("sign-in", app.state.sign_in.stop()),
+        _closed("rates", app.state.rates.stop()),
+        _closed("denied", app.state.denied.stop()),
         _closed("waker", asyncio.to_thread(app.state.waker.stop)),
         _closed("publisher", app.state.publisher.close()),
     )
     await _closed("database", db.close_async_engines())
     log().info("api.stopped")
-
-
-class Answers:
-    """Sees to it that every request is answered, and as browsers need it.
-
-    Every answer has the headers that forbid a browser to guess, frame, cache or run what the API says; a page sets its
-    own Content-Security-Policy, which is left as it is, and /docs has none. A failure that nobody foresaw is a problem
-    with status 500; if the answer has begun already, the connection is cut.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._headers = [
-            (b"x-content-type-options", b"nosniff"),
-            (b"referrer-policy", b"no-referrer"),
-            (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-            (b"cache-control", b"no-store"),
-        ]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        begun = False
-
-        async def with_headers(message: Message) -> None:
-            nonlocal begun
-            if message["type"] == "http.response.start":
-                begun = True
-                message["headers"] = self._completed(message["headers"], scope["path"])
-            await send(message)
-
-        try:
-            await self._app(scope, receive, with_headers)
-        except Exception as error:
-            answer = unexpected(error, scope["path"])
-            if begun:
-                raise ConnectionAbortedError from None
-            await answer(scope, receive, with_headers)
-
-    def _completed(self, headers: Iterable[tuple[bytes, bytes]], path: str) -> list[tuple[bytes, bytes]]:
-        told = {name.lower() for name, _ in headers}
-        if path in SWAGGER:
-            told.add(b"content-security-policy")
-        return [*headers, *(pair for pair in self._headers if pair[0] not in told)]
 
 
 def create_app() -> FastAPI:
@@ -147,23 +108,26 @@ def create_app() -> FastAPI:
     _require_servers()
     db.require_bound_login("api")
     catalog()
-    documented: dict[str, Any] = {} if settings().development else {"docs_url": None, "openapi_url": None}
+    keep_queries_out()
+    answer_in_problems()
     app = FastAPI(
         title="Carillon",
         version=version("carillon"),
         description=DESCRIPTION,
+        docs_url=None,
         redoc_url=None,
+        openapi_url="/openapi.json" if settings().development else None,
         # A redirect would repeat a ticket in its location, and the access log would show it.
         redirect_slashes=False,
         generate_unique_id_function=operation_id,
         lifespan=_lifespan,
-        **documented,
     )
     install_problems(app)
-    app.add_middleware(Answers)
+    # Within the answers: a preflight has their headers, too, and the stream's parts pass it by.
     allow_origins(app, settings().allowed_origins)
+    app.add_middleware(Answers)
     stream.install(app)
-    for part in (events, webhooks, directory, revocations, session, inbox, graphql, health, probe, pages):
+    for part in (events, webhooks, directory, revocations, session, inbox, graphql, health, probe, docs, pages):
         app.include_router(part.router)
     install_description(app)
     return app

@@ -7,7 +7,7 @@ here. The algorithm comes from the settings, never from the token; `jku`, `x5u` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
@@ -29,7 +29,8 @@ MAX_NAME = 200
 class Subscriber:
     """A recipient who proved it: `expires_at` is when that proof ends, `issued_at` when it was made, in Unix seconds.
 
-    `session` is the name of the session behind it, empty where a token speaks for itself.
+    `session` is the name of the session behind it, empty where a token speaks for itself; `secret` is the host's own
+    cookie, by which the host is asked again.
     """
 
     tenant: str
@@ -38,6 +39,7 @@ class Subscriber:
     expires_at: float
     issued_at: float
     session: str = ""
+    secret: str = field(default="", repr=False)
 
 
 def _is_number(value: Any) -> bool:

@@ -11,10 +11,13 @@ from pydantic import BaseModel
 
 from api.body import pieces, require_type
 from api.rows import Elements, Lines, Row, Splitter, batches
+from shared import audit, db
+from shared.audit import Entry
 from shared.directory import ROWS_AT_ONCE, Report
 from shared.keys import ProducerKey
 from shared.logs import log
 from shared.plans import Plan, arun_plan
+from shared.statements import arun
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -49,13 +52,23 @@ async def store_rows(request: Request, key: ProducerKey, change: Change) -> Tall
     is stored then.
     """
     tally = Tally()
-    async for rows in batches(pieces(request), _splitter(request), ROWS_AT_ONCE):
-        usable = [row for row in rows if row.fault is None]
-        report = await arun_plan(change([row.value for row in usable], key.may_use))
-        tally.add(rows, usable, report)
-    counts = {"created": tally.created, "updated": tally.updated, "rejected": tally.rejected}
-    log().info("directory.imported", prefix=key.prefix, path=request.url.path, **counts)
+    try:
+        async for rows in batches(pieces(request), _splitter(request), ROWS_AT_ONCE):
+            usable = [row for row in rows if row.fault is None]
+            report = await arun_plan(change([row.value for row in usable], key.may_use))
+            tally.add(rows, usable, report)
+    finally:
+        await _tell_of(tally, key, request.url.path)
     return tally
+
+
+async def _tell_of(tally: Tally, key: ProducerKey, path: str) -> None:
+    """Put what was stored into the log and the audit log, also where the body broke off."""
+    counts = {"created": tally.created, "updated": tally.updated, "rejected": tally.rejected}
+    log().info("directory.imported", prefix=key.prefix, path=path, **counts)
+    if tally.created or tally.updated:
+        async with db.async_transaction() as connection:
+            await arun(connection, audit.record(Entry(key.actor, "directory.imported", subject=path, details=counts)))
 
 
 def _splitter(request: Request) -> Splitter:

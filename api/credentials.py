@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.auth import bearer_of
+from api.rates import Rates
 from shared import db, keys
 from shared.errors import FieldError, Forbidden
 from shared.keys import ProducerKey
@@ -57,6 +58,9 @@ class RequireScope:
 
     async def __call__(self, request: Request) -> ProducerKey:
         key = await _verifier(request).verify(bearer_of(request.headers.get("authorization")))
+        request.state.actor = key.actor
+        rates: Rates = request.app.state.rates
+        rates.producers.require(key.prefix)
         if not key.may(self._scope):
             log().warning("access.denied", prefix=key.prefix, scope=self._scope)
             raise Forbidden(f"The key lacks the scope {self._scope}.")

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from api.auth import Subscriber
 from api.publish import Publisher
+from api.rates import Rates
 from api.sign_in import SignIn
 from api.wake import Waker
 
@@ -15,6 +16,11 @@ from api.wake import Waker
 def _sign_in(request: Request) -> SignIn:
     sign_in: SignIn = request.app.state.sign_in
     return sign_in
+
+
+def _rates(request: Request) -> Rates:
+    rates: Rates = request.app.state.rates
+    return rates
 
 
 async def _subscriber(request: Request) -> Subscriber:
@@ -31,6 +37,7 @@ def _waker(request: Request) -> Waker:
     return waker
 
 
+CurrentRates = Annotated[Rates, Depends(_rates)]
 CurrentSignIn = Annotated[SignIn, Depends(_sign_in)]
 CurrentSubscriber = Annotated[Subscriber, Depends(_subscriber)]
 FramePublisher = Annotated[Publisher, Depends(_publisher)]

@@ -37,7 +37,7 @@ async def put_tenant(request: Request, key: DirectoryKey, tenant: TenantName) ->
     (tenant,) = names_of(request, 1)
     if key.tenants is not None:
         raise Forbidden("Only a key for every tenant may make tenants.")
-    made = await arun_plan(homes.make_tenant(tenant))
+    made = await arun_plan(homes.make_tenant(tenant, key.actor))
     if made:
         log().info("tenant.created", prefix=key.prefix, tenant=tenant)
     return answer({"id": tenant}, 201 if made else 200)
@@ -99,7 +99,7 @@ async def delete_recipient(key: DirectoryKey, place: Place) -> Response:
 
     The inbox's numbering goes on if the id returns; whoever holds a cursor gets `reset`.
     """
-    await arun_plan(homes.delete_recipient(*place))
+    await arun_plan(homes.delete_recipient(*place, key.actor))
     log().info("recipient.deleted", prefix=key.prefix, tenant=place[0])
     return Response(status_code=204)
 

@@ -249,7 +249,7 @@ async def get(key: EventsKey, id: Name, source: Name, tenant: Name) -> Response:
 async def cancel(key: EventsKey, waker: FanOutWaker, id: Name, source: Name, tenant: Name) -> Response:
     """Cancel an event: what is not yet fanned out never is, what is gets withdrawn. Again: 200."""
     require_tenant(key, tenant)
-    is_new = await arun_plan(forwards.cancel(tenant, source, id))
+    is_new = await arun_plan(forwards.cancel(tenant, source, id, key.actor))
     told = state_json(await arun_plan(forwards.read(tenant, source, id)))
     if is_new:
         log().info("event.cancelled", prefix=key.prefix, tenant=tenant, source=source, id=id)

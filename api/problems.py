@@ -30,9 +30,10 @@ def problem_response(error: CarillonError) -> Response:
     return Response(dumps(error.as_json()), error.status, headers, PROBLEM_JSON)
 
 
-def _carillon(_request: Request, error: Exception) -> Response:
+async def _carillon(request: Request, error: Exception) -> Response:
     assert isinstance(error, CarillonError)
-    return problem_response(error)
+    denied = getattr(request.app.state, "denied", None)
+    return problem_response(error if denied is None else denied.judged(request.scope, error))
 
 
 def invalid(faults: Sequence[Any], skipped: int = 0) -> InvalidInput:

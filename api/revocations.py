@@ -14,7 +14,8 @@ from api.credentials import DirectoryKey, require_tenant
 from api.json_schemas import NAME
 from api.problems import invalid
 from api.session import Watching
-from shared import db, revocations, strict_json
+from shared import audit, db, revocations, strict_json
+from shared.audit import Entry
 from shared.cloudevent import MAX_ID, is_name
 from shared.databases import SHARED
 from shared.logs import log
@@ -72,6 +73,7 @@ async def revoke(request: Request, key: DirectoryKey, watch: Watching) -> Respon
     require_tenant(key, body.tenant)
     async with db.async_transaction(body.tenant, database=SHARED) as connection:
         made = await arun(connection, revocations.revoke(body.tenant, body.recipient or EVERYONE))
+        await arun(connection, audit.record(Entry(key.actor, "access.revoked", body.tenant, body.recipient)))
     log().info("access.revoked", prefix=key.prefix, tenant=body.tenant, recipient=body.recipient)
     await watch.revoked(made)
     at = datetime.fromtimestamp(made.at, UTC)

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from api.auth import Subscriber, bearer_of
 from api.body import answer, problems, read_body
 from api.cross_site import cookie_of, require_json, require_own_page
-from api.deps import CurrentSignIn
+from api.deps import CurrentRates, CurrentSignIn
 from api.watch import Watch
 from shared import db, sessions, strict_json
 from shared.errors import FieldError, InvalidInput, Unauthenticated
@@ -60,10 +60,11 @@ async def _require_no_words(request: Request) -> None:
 
 
 @router.post("", status_code=201, response_model=SessionAnswer, responses=problems(400, 401, 413, 415, 422, 429, 503))
-async def begin(request: Request, sign_in: CurrentSignIn) -> Response:
+async def begin(request: Request, sign_in: CurrentSignIn, rates: CurrentRates) -> Response:
     """Exchange a token for a session cookie that ends when the token does. The token stays what it is."""
     who = await sign_in.by_token(bearer_of(request.headers.get("authorization")))
     await _require_no_words(request)
+    await rates.require_sign_in(f"{who.tenant}/{who.recipient}")
     left = math.floor(who.expires_at - time.time())
     if left <= 0:
         raise Unauthenticated("The token has expired.")

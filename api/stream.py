@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from api import tickets
+from api.answers import PLAIN_SEND
 from api.credentials import OperatorKey
 from api.deps import CurrentSubscriber
 from api.hub import Hub
@@ -113,7 +114,7 @@ async def _opened(hub: Hub, scope: Scope, receive: Receive, send: Send) -> Strea
     who = await sign_in.listener(scope, asked)
     wish = _wish(scope, asked)
     # Since the sign-in nothing waited: a revocation that comes from now on finds the stream.
-    stream = hub.admit(who, wish.client, send, _transport(receive))
+    stream = hub.admit(who, wish.client, scope.get(PLAIN_SEND, send), _transport(receive))
     try:
         opening = await hub.join(stream, wish)
         await send(_start())

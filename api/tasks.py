@@ -1,11 +1,19 @@
-"""Ending background tasks for certain."""
+"""Background tasks: their pauses, and ending them for certain."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 #: Between two cancellations of a task that went on after the first.
 AGAIN_S = 0.05
+
+
+async def pause(stopping: asyncio.Event, seconds: float) -> None:
+    """Return after so many seconds, or as soon as `stopping` is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
 
 
 async def end(*tasks: asyncio.Task[object] | None) -> None:

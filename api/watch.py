@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 import orjson
 from redis.exceptions import RedisError
 
+from api.auth import Subscriber
 from api.hub import START_WAIT_S, STREAMS_AT_ONCE, Hub
 from api.sign_in import SignIn
 from api.sse import Goodbye, Stream
+from api.tasks import pause
 from shared import db, revocations, sessions
 from shared.logs import log
 from shared.revocations import EVERYONE, Revocation
@@ -35,9 +36,7 @@ class Watch:
     async def start(self) -> None:
         """Look for the first time, then every `recheck_seconds`. Without a database, go on after a moment."""
         self._task = asyncio.create_task(self._run())
-        with suppress(TimeoutError):
-            async with asyncio.timeout(START_WAIT_S):
-                await self._looked.wait()
+        await pause(self._looked, START_WAIT_S)
 
     async def stop(self) -> None:
         """End, after the look that is under way: a connection whose making is cancelled stays half open."""
@@ -92,25 +91,29 @@ class Watch:
                 # The database is away: whoever asks is refused by that; streams stay until it is back.
                 log().warning("watch.failed", reason=type(error).__name__)
             self._looked.set()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(settings().recheck_seconds):
-                    await self._stopping.wait()
+            await pause(self._stopping, settings().recheck_seconds)
 
     async def _look(self) -> None:
-        """Read what was revoked, and in one statement which of the streams' sessions live no longer."""
+        """Read what was revoked and which of the streams' sessions live no longer, and end those streams."""
         await self._sign_in.revoked.load()
         self._sign_in.revoked.forget_old()
-        names = {each.who.session for each in self._hub.streams() if each.who is not None and each.who.session}
-        gone = await self._gone(names) if names else set()
-        for name in gone:
-            self._sign_in.sessions.end(name)
+        gone = await self._gone([each.who for each in self._hub.streams() if each.who is not None and each.who.session])
         for number, stream in enumerate(self._hub.streams()):
             if self._is_void(stream) or (stream.who is not None and stream.who.session in gone):
                 self._end((stream,))
             if number % STREAMS_AT_ONCE == STREAMS_AT_ONCE - 1:
                 await asyncio.sleep(0)
 
+    async def _gone(self, whose: list[Subscriber]) -> set[str]:
+        """Return which of these sessions live no longer: ours by one statement, the host's by asking the host."""
+        ours = {who.session for who in whose if not who.secret}
+        gone = set(await self._ended(list(ours))) if ours else set()
+        for name in gone:
+            self._sign_in.sessions.end(name)
+        host = self._sign_in.host
+        return gone | (await host.ended(whose) if host is not None else set())
+
     @staticmethod
-    async def _gone(names: set[str]) -> set[str]:
+    async def _ended(names: list[str]) -> list[str]:
         async with db.async_transaction(credentials=names) as connection:
-            return set(await arun(connection, sessions.ended(list(names))))
+            return await arun(connection, sessions.ended(names))

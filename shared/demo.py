@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from shared import directory, homes, topics
+from shared import audit, directory, homes, topics
 from shared.catalog import PLATFORM
 from shared.plans import Plan
 
@@ -74,7 +74,7 @@ def tenants() -> tuple[str, ...]:
 def seed() -> Plan[None]:
     """Register the demo people with their tenants and topics; again: nothing new."""
     for tenant in tenants():
-        yield from homes.make_tenant(tenant)
+        yield from homes.make_tenant(tenant, audit.operator())
     for person in PEOPLE:
         yield from homes.put_recipient(person.as_recipient())
     follows = [topics.Membership(person.tenant, topic, person.id) for person in PEOPLE for topic in person.topics]

@@ -91,6 +91,12 @@ class InvalidInput(CarillonError):
     status = 422
 
 
+class MalformedRequest(CarillonError):
+    """The request cannot be read."""
+
+    status = 400
+
+
 class MalformedBody(CarillonError):
     """The body cannot be read."""
 

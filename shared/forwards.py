@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from shared import events
+from shared import audit, events
+from shared.audit import Entry
 from shared.databases import database_of, is_split
 from shared.plans import Part, Plan
 from shared.statements import Program, Row
@@ -167,9 +168,13 @@ def whole(parts: Sequence[Row]) -> Row:
     return {**parts[0], **counts, **finished, "state": state}
 
 
-def cancel(tenant: str, source: str, id: str) -> Plan[bool]:
-    """As `events.cancel`: from the commit on nothing more is fanned out at home, and the others are told to stop."""
-    is_new: bool = yield Part(database_of(tenant), (tenant,), _cancel(tenant, source, id))
+def cancel(tenant: str, source: str, id: str, actor: str) -> Plan[bool]:
+    """As `events.cancel`: from the commit on nothing more is fanned out at home, and the others are told to stop.
+
+    The audit log tells who asked for it.
+    """
+    deed = Entry(actor, "event.cancelled", tenant, id, details={"source": source})
+    is_new: bool = yield Part(database_of(tenant), (tenant,), audit.told(_cancel(tenant, source, id), deed))
     return is_new
 
 

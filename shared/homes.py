@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from shared import directory, topics
+from shared import audit, directory, topics
+from shared.audit import Entry
 from shared.databases import SHARED, database_of, is_split
 from shared.directory import Recipient, Report
 from shared.errors import FieldError
@@ -99,11 +100,15 @@ def _tenants(people: Iterable[Person]) -> tuple[str, ...]:
 # --- tenants and recipients ---
 
 
-def make_tenant(tenant: str) -> Plan[bool]:
-    """As `directory.make_tenant`; a tenant with a database of its own is known in that one and in the shared one."""
+def make_tenant(tenant: str, actor: str) -> Plan[bool]:
+    """As `directory.make_tenant`; a tenant with a database of its own is known in that one and in the shared one.
+
+    The audit log of each tells who made it.
+    """
     made = False
     for name in dict.fromkeys((database_of(tenant), SHARED)):
-        made = (yield Part(name, (tenant,), directory.make_tenant(tenant))) or made
+        program = audit.told(directory.make_tenant(tenant), Entry(actor, "tenant.created", tenant))
+        made = (yield Part(name, (tenant,), program)) or made
     return made
 
 
@@ -133,10 +138,14 @@ def get_recipient(tenant: str, id: str) -> Plan[Row]:
     return row
 
 
-def delete_recipient(tenant: str, id: str) -> Plan[None]:
-    """As `directory.delete_recipient`. The home stays: it is where the inbox's numbering goes on if the id returns."""
+def delete_recipient(tenant: str, id: str, actor: str) -> Plan[None]:
+    """As `directory.delete_recipient`, with an entry of the audit log beside it.
+
+    The home stays: it is where the inbox's numbering goes on if the id returns.
+    """
     home, _ = yield from home_of(tenant, id)
-    yield Part(home, (tenant,), directory.delete_recipient(tenant, id))
+    deed = Entry(actor, "recipient.deleted", tenant, id)
+    yield Part(home, (tenant,), audit.told(directory.delete_recipient(tenant, id), deed))
 
 
 def put_rows(rows: Sequence[Any], may_use: MayUse = lambda _tenant: True) -> Plan[Report]:

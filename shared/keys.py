@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from shared.errors import FieldError, InvalidInput, Unauthenticated
-from shared.logs import log
 from shared.statements import Program, Row
 
 SCOPES = frozenset({"events:write", "directory:write", "ops:read"})
@@ -32,6 +31,11 @@ class ProducerKey:
     prefix: str
     tenants: frozenset[str] | None
     scopes: frozenset[str]
+
+    @property
+    def actor(self) -> str:
+        """Return the key's name in the audit log."""
+        return f"key:{self.prefix}"
 
     def may(self, scope: str) -> bool:
         """Tell whether the key has the scope."""
@@ -59,6 +63,8 @@ def make_key(tenants: Sequence[str] | None, scopes: Sequence[str]) -> tuple[str,
         "secret_hash": digest(secret),
         "tenants": None if tenants is None else sorted(set(tenants)),
         "scopes": sorted(set(scopes)),
+        "family": prefix,
+        "expires_at": None,
     }
     return f"ck_{prefix}_{secret}", row
 
@@ -77,6 +83,7 @@ def _parts(printed: str) -> tuple[str, str]:
 
 _FIND = text("""
     SELECT prefix, secret_hash, tenants, scopes, revoked_at,
+           coalesce(expires_at <= clock_timestamp(), false) AS expired,
            coalesce(last_used_at < clock_timestamp() - make_interval(secs => :use_s), true) AS unused
     FROM producer_keys WHERE prefix = :prefix""")
 _USED = text("""
@@ -97,39 +104,7 @@ def verify(printed: str) -> Program[ProducerKey]:
 def _verified(row: Row | None, secret: str) -> ProducerKey:
     known = bytes(row["secret_hash"]) if row is not None else digest("")
     is_right = hmac.compare_digest(known, digest(secret))
-    if row is None or not is_right or row["revoked_at"] is not None:
+    if row is None or not is_right or row["revoked_at"] is not None or row["expired"]:
         raise Unauthenticated("The producer key is not valid.")
     tenants = None if row["tenants"] is None else frozenset(row["tenants"])
     return ProducerKey(row["prefix"], tenants, frozenset(row["scopes"]))
-
-
-_CREATE = text("""
-    INSERT INTO producer_keys (prefix, secret_hash, tenants, scopes)
-    VALUES (:prefix, :secret_hash, :tenants, :scopes)""")
-_REVOKE = text("""
-    UPDATE producer_keys SET revoked_at = clock_timestamp() WHERE prefix = :prefix AND revoked_at IS NULL
-    RETURNING prefix""")
-_LIST = text("""
-    SELECT prefix, tenants, scopes, created_at, last_used_at, revoked_at FROM producer_keys
-    ORDER BY created_at, prefix""")
-
-
-def create_key(connection: Connection, tenants: Sequence[str] | None, scopes: Sequence[str]) -> str:
-    """Store a new key and return it as it is printed; afterwards nobody can tell it. `tenants` None: every tenant."""
-    printed, row = make_key(tenants, scopes)
-    connection.execute(_CREATE, row)
-    log().info("key.created", prefix=row["prefix"], tenants=row["tenants"], scopes=row["scopes"])
-    return printed
-
-
-def revoke_key(connection: Connection, prefix: str) -> bool:
-    """Revoke a key; returns False where there is no live one. Servers refuse it within 10 s of the commit."""
-    revoked = connection.execute(_REVOKE, {"prefix": prefix}).first() is not None
-    if revoked:
-        log().info("key.revoked", prefix=prefix)
-    return revoked
-
-
-def list_keys(connection: Connection) -> list[dict[str, Any]]:
-    """Return every key's row but its hash, oldest first."""
-    return [dict(row) for row in connection.execute(_LIST).mappings()]

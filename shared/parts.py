@@ -107,7 +107,7 @@ def api_part(settings: Settings, environment: Mapping[str, str]) -> Part:
     """Return the API. It is ready when everything is: database, migrations, Redis, broker and every lane's worker."""
     command = _python(
         "uvicorn", "api.app:create_app", "--factory", f"--host={settings.host}", f"--port={settings.port}",
-        "--loop=uvloop", "--http=httptools", "--ws=none", "--no-access-log", "--no-server-header",
+        "--loop=uvloop", "--http=httptools", "--ws=none", "--no-access-log", "--no-server-header", "--no-proxy-headers",
         f"--timeout-graceful-shutdown={API_GRACE_SECONDS}",
     )  # fmt: skip
     return Part(

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,7 @@ from shared.settings_checks import (
     Algorithm,
     decoded_by_tenant,
     require_fit_for_production,
+    require_introspection,
     require_one_signer,
     require_origin,
     require_tenants,
@@ -92,6 +94,18 @@ class Settings(BaseSettings):
     cookie_name: str | None = Field(None, pattern=COOKIE_NAME)
     #: Web origins beside the server's own that may call with a cookie or read answers, such as https://app.example.
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    #: Where the host tells whom its own session cookie speaks for, the name of that cookie, and a token to ask with.
+    session_introspection_url: str | None = None
+    session_introspection_cookie: str | None = Field(None, pattern=COOKIE_NAME)
+    session_introspection_secret: SecretStr | None = None
+    #: Networks of the proxies in front, whose X-Forwarded-For is believed.
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    #: What one recipient, and one producer key, may ask in a minute. A page of five tabs asks some dozen times.
+    recipient_requests_per_minute: int = Field(1_200, ge=1)
+    producer_requests_per_minute: int = Field(300_000, ge=1)
+    #: Failed and unauthenticated attempts of one address, and sessions that one recipient may begin.
+    failed_attempts_per_minute: int = Field(60, ge=1)
+    sign_ins_per_minute: int = Field(30, ge=1)
     #: How often open streams are compared with the revocations: the net below what Redis tells at once.
     recheck_seconds: float = Field(30.0, gt=0, le=30)
 
@@ -109,6 +123,7 @@ class Settings(BaseSettings):
     webhook_max_bytes: int = Field(25 * 1024 * 1024, ge=1024)
     replay_max_changes: int = Field(500, ge=1, le=10_000)
     inbox_cap: int = Field(100, ge=1, le=10_000)
+    audit_retention_days: int = Field(365, ge=30)
     event_retention_days: int = Field(30, ge=1)
     failed_login_threshold: int = Field(3, ge=1, le=100)
     failed_login_window_minutes: int = Field(15, ge=1, le=1_440)
@@ -124,7 +139,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("action_url_hosts", "allowed_origins", "shared_roles", mode="before")
+    @field_validator("action_url_hosts", "allowed_origins", "shared_roles", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -175,6 +190,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _one_way_to_sign_in(self) -> Settings:
         require_one_signer(self)
+        require_introspection(self)
         return self
 
     @model_validator(mode="after")

@@ -62,6 +62,17 @@ def _require_long_secret(settings: Any) -> None:
         raise ValueError(f"CARILLON_JWT_SECRET must be at least {int(algorithm[2:]) // 8} bytes long for {algorithm}")
 
 
+def require_introspection(settings: Any) -> None:
+    """Raise ValueError where it is half told how the host is asked about its sessions."""
+    url, cookie = settings.session_introspection_url, settings.session_introspection_cookie
+    if (url is None) != (cookie is None):
+        raise ValueError("CARILLON_SESSION_INTROSPECTION_URL and CARILLON_SESSION_INTROSPECTION_COOKIE go together")
+    if url is not None:
+        require_https("session_introspection_url", url, production=settings.environment == "production")
+    if cookie is not None and cookie == settings.session_cookie:
+        raise ValueError("CARILLON_SESSION_INTROSPECTION_COOKIE must not be the name of Carillon's own cookie")
+
+
 def require_fit_for_production(settings: Any) -> None:
     """Raise ValueError for what a laptop may have and production must not."""
     needed = ("database_url", "redis_url", "broker_url", "secret_key", "flower_password")

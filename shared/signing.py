@@ -19,10 +19,12 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, text
 
+from shared import audit
+from shared.audit import Entry
 from shared.errors import SettingsError, Unauthenticated
 from shared.logs import log
 from shared.settings import settings
-from shared.statements import Program, Row
+from shared.statements import Program, Row, run
 
 Purpose = Literal["celery", "github", "standard"]
 _SECRET_BYTES = 32
@@ -86,6 +88,7 @@ def create_secret(connection: Connection, purpose: Purpose, tenant: str) -> tupl
     secret = random.hex() if purpose == "github" else _STANDARD_PREFIX + base64.b64encode(random).decode()
     row = {"id": id, "purpose": purpose, "tenant": tenant, "ciphertext": encrypt(secret, id, purpose, tenant)}
     connection.execute(_CREATE, row)
+    run(connection, audit.record(Entry(audit.operator(), "secret.created", tenant, id, details={"purpose": purpose})))
     log().info("secret.created", secret_id=id, purpose=purpose, tenant=tenant)
     return id, secret
 
@@ -94,6 +97,7 @@ def revoke_secret(connection: Connection, id: str) -> bool:
     """Revoke a secret; returns False where there is no live one."""
     revoked = connection.execute(_REVOKE, {"id": id}).first() is not None
     if revoked:
+        run(connection, audit.record(Entry(audit.operator(), "secret.revoked", subject=id)))
         log().info("secret.revoked", secret_id=id)
     return revoked
 

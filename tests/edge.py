@@ -17,7 +17,7 @@ from sqlalchemy import create_engine
 
 from shared.db import sqlalchemy_url
 from shared.embedded import EmbeddedPostgres
-from shared.keys import create_key
+from shared.key_store import create_key
 from tests.listener import Listener, token_for
 from tests.servers import ApiServer
 from tests.writer import TENANT, Writer

@@ -12,7 +12,7 @@ import psycopg
 from sqlalchemy import event
 
 from api.app import create_app
-from shared import db, directory, keys
+from shared import db, directory, key_store
 
 STRUCTURED = "application/cloudevents+json"
 BATCHED = "application/cloudevents-batch+json"
@@ -24,7 +24,7 @@ def make_key(tenants: Sequence[str] | None = (TENANT,), scopes: Sequence[str] = 
     with db.transaction("*") as connection:
         for tenant in tenants or ():
             directory.ensure_tenant(connection, tenant)
-        return keys.create_key(connection, tenants, scopes)
+        return key_store.create_key(connection, tenants, scopes)
 
 
 @asynccontextmanager

@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy import TextClause
 
 import beat_schedule
-from shared import db, deletions
+from shared import audit, db, deletions, revocations, sessions
 from shared.frames import DeletedReason
 from shared.notification_id import id_range
 from shared.settings import settings
+from shared.statements import run
 from workers.app import app, send
 from workers.deletions import BATCH, delete, in_batches, lock, one_job_at_a_time
 from workers.everywhere import in_every_database
@@ -56,6 +57,30 @@ def forget_task() -> None:
     with one_job_at_a_time(beat_schedule.FORGET_TASK) as mine:
         if mine and not in_every_database(beat_schedule.FORGET_TASK, forget):
             send(beat_schedule.FORGET_TASK)
+
+
+@app.task(name=beat_schedule.TIDY_TASK)
+def tidy_task() -> None:
+    """Remove sessions and revocations that are over, and old entries of the audit log."""
+    with one_job_at_a_time(beat_schedule.TIDY_TASK) as mine:
+        if mine and not in_every_database(beat_schedule.TIDY_TASK, tidy):
+            send(beat_schedule.TIDY_TASK)
+
+
+def tidy() -> bool:
+    """Remove what nobody can sign in with any more, and audit entries past their retention; returns whether all.
+
+    Sessions and revocations are in the shared database alone; elsewhere their tables are empty.
+    """
+    with db.transaction(db.EVERY_TENANT) as connection:
+        run(connection, sessions.forget())
+        run(connection, revocations.forget())
+    return in_batches(_forget_some_audit)
+
+
+def _forget_some_audit() -> bool:
+    with db.transaction(db.EVERY_TENANT) as connection:
+        return run(connection, audit.forget(settings().audit_retention_days)) > 0
 
 
 def cap() -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shared.cli import catalog, demo, doctor, events, keys, publish, recipients, revoke, status, tail
+from shared.cli import audit, catalog, demo, doctor, events, keys, publish, recipients, revoke, status, tail
 from shared.cli.console import run
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ app.command()(publish.publish)
 app.command()(tail.tail)
 app.command()(status.status)
 app.command()(doctor.doctor)
+app.command()(audit.audit)
 app.command()(keys.token)
 app.command()(revoke.revoke)
 app.add_typer(keys.key_app, name="key")

@@ -19,7 +19,7 @@ import httpx
 import orjson
 from sqlalchemy import text
 
-from shared import db, demo, directory, homes, signing
+from shared import audit, db, demo, directory, homes, signing
 from shared.cli.console import CommandFailed
 from shared.cli.follow import Follower, Told
 from shared.cli.server import problem_of
@@ -92,7 +92,7 @@ def _users(value: Any) -> Iterator[str]:
 def register(people: Sequence[str], tenant: str) -> None:
     """Register the people in the tenant, which is made if it is new; the page offers them from now on."""
     rows = [directory.Recipient(tenant, login, attributes=demo.attributes(login, "on GitHub")) for login in people]
-    run_plan(homes.make_tenant(tenant))
+    run_plan(homes.make_tenant(tenant, audit.operator()))
     for row in rows:
         run_plan(homes.put_recipient(row))
 

@@ -20,12 +20,12 @@ def producer_key(given: str | None, scopes: Sequence[str]) -> Iterator[str]:
         return
     if not settings().development:
         raise CommandFailed("Give a producer key: --key or CARILLON_KEY (`carillon key create` makes one).")
-    from shared import db, keys
+    from shared import db, key_store, keys
 
     with db.transaction(db.EVERY_TENANT) as connection:
-        made = keys.create_key(connection, None, scopes)
+        made = key_store.create_key(connection, None, scopes)
     try:
         yield made
     finally:
         with db.transaction(db.EVERY_TENANT) as connection:
-            keys.revoke_key(connection, keys.prefix_of(made))
+            key_store.revoke_key(connection, keys.prefix_of(made))

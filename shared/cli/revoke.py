@@ -13,7 +13,7 @@ def revoke(
     everyone: bool = typer.Option(False, "--everyone", help="Everyone's of the tenant."),
 ) -> None:
     """End a recipient's access: tokens issued up to now, sessions, and the open streams."""
-    from shared import db, revocations, statements
+    from shared import audit, db, revocations, statements
     from shared.cloudevent import is_name
     from shared.databases import SHARED
     from shared.directory import NAME
@@ -25,6 +25,8 @@ def revoke(
             raise CommandFailed(f"{option} {NAME}.")
     with db.transaction(tenant, database=SHARED) as connection:
         made = statements.run(connection, revocations.revoke(tenant, recipient))
+        done = audit.Entry(audit.operator(), "access.revoked", tenant, recipient or None)
+        statements.run(connection, audit.record(done))
     whose = f"Everyone's access in {tenant}" if everyone else f"The access of {recipient} in {tenant}"
     out.print(f"{whose} is revoked: what was issued up to now is void.", markup=False)
     _tell(revocations.order(made))

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from api.events import MAX_BATCH_BYTES
-from shared import db, keys
+from shared import db, key_store, keys
 from shared.settings import settings
 from tests.producers import (
     BATCHED,
@@ -242,8 +242,8 @@ async def test_a_revoked_key_is_refused_once_it_is_forgotten(
 ) -> None:
     assert (await post(api, key, envelope())).status_code == 202
     with db.transaction("*") as connection:
-        assert keys.revoke_key(connection, keys.prefix_of(key))
-        assert not keys.revoke_key(connection, keys.prefix_of(key))
+        assert key_store.revoke_key(connection, keys.prefix_of(key))
+        assert not key_store.revoke_key(connection, keys.prefix_of(key))
     app = api._transport.app  # type: ignore[attr-defined]
     app.state.verifier.forget()
     assert (await post(api, key, envelope())).status_code == 401

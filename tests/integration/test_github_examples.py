@@ -16,7 +16,7 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
-from shared import db, directory, keys, signing, statements
+from shared import db, directory, key_store, signing, statements
 from shared.catalog import catalog
 from shared.tokens import make_token
 from tests.eventually import eventually_async
@@ -37,7 +37,7 @@ class GitHub:
         self.client = client
         self.secrets: dict[str, str] = {}
         with db.transaction("*") as connection:
-            self.key = keys.create_key(connection, None, ["events:write"])
+            self.key = key_store.create_key(connection, None, ["events:write"])
 
     def settle(self, tenant: str) -> None:
         if tenant in self.secrets:

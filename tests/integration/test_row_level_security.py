@@ -35,8 +35,9 @@ TENANT_OF = {
     "forwards": "(SELECT e.tenant FROM events e WHERE e.key = x.event_key)",
     "producer_keys": "x.tenants[1]",
 }
-#: What the API never sees by its tenant: the producer key is the one that was presented, failed logins are counted.
-NOT_BY_TENANT = {"producer_keys", "failed_logins", "failed_login_windows"}
+#: What the API never sees by its tenant: the producer key is the one that was presented; failed logins are counted, the audit log is
+#: added to.
+NOT_BY_TENANT = {"producer_keys", "failed_logins", "failed_login_windows", "audit_log"}
 #: What was revoked is for every process of the API to know.
 KNOWN_TO_THE_API = {"revocations"}
 #: What a worker sees of every tenant without naming any.
@@ -81,8 +82,8 @@ def filled(db: Session) -> Session:
         )
         _, key = keys.make_key([tenant], ["events:write"])
         db.execute(
-            "INSERT INTO producer_keys (prefix, secret_hash, tenants, scopes)"
-            " VALUES (%(prefix)s, %(secret_hash)s, %(tenants)s, %(scopes)s)", key,
+            "INSERT INTO producer_keys (prefix, secret_hash, tenants, scopes, family)"
+            " VALUES (%(prefix)s, %(secret_hash)s, %(tenants)s, %(scopes)s, %(family)s)", key,
         )  # fmt: skip
         secret = "INSERT INTO signing_secrets (id, purpose, tenant, ciphertext) VALUES (%s, 'github', %s, '')"
         db.execute(secret, (tenant, tenant))
@@ -91,6 +92,8 @@ def filled(db: Session) -> Session:
         )
         db.execute(session, (f"{tenant}-session", tenant))
         db.execute("INSERT INTO revocations (tenant, recipient) VALUES (%s, 'eve')", (tenant,))
+        told = "INSERT INTO audit_log (actor, action, tenant, details) VALUES ('key:x', 'key.made', %s, '{}')"
+        db.execute(told, (tenant,))
         failed = "INSERT INTO failed_logins (event_key, tenant, account, at) VALUES (%s, %s, 'ann', now())"
         db.execute(failed, (event, tenant))
         db.execute(

@@ -15,7 +15,7 @@ import orjson
 import psycopg
 import pytest
 
-from shared import catalog, databases, homes
+from shared import audit, catalog, databases, homes
 from shared.databases import SHARED, working_in
 from shared.directory import Recipient
 from shared.plans import run_plan
@@ -73,7 +73,7 @@ def split(urls: dict[str, str], configured: dict[str, str]) -> Iterator[Split]:
     """The databases with the universities' people, and a super admin of the platform."""
     told = Split({name: directory.connect(url) for name, url in urls.items()})
     for tenant in (NORTH, SOUTH):
-        run_plan(homes.make_tenant(tenant))
+        run_plan(homes.make_tenant(tenant, audit.operator()))
         for student in STUDENTS[tenant]:
             run_plan(homes.put_recipient(Recipient(tenant, student, ("student",))))
         run_plan(homes.put_recipient(Recipient(tenant, ADMINS[tenant], ("university_admin",))))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 from fastapi import FastAPI
 from starlette.responses import StreamingResponse
 
-from api.app import Answers
+from api import docs
+from api.answers import Answers
 from api.problems import install_problems
 
 HEADERS = {
@@ -20,9 +23,10 @@ QUOTED = 'invalid input: {"student_id": "ann"}'
 
 
 def _app() -> FastAPI:
-    app = FastAPI()
+    app = FastAPI(docs_url=None)
     install_problems(app)
     app.add_middleware(Answers)
+    app.include_router(docs.router)
 
     @app.get("/fails")
     async def fails() -> None:
@@ -71,6 +75,12 @@ async def test_the_page_of_the_description_may_run_its_script_and_nothing_beside
 ) -> None:
     page, other = await api.get("/docs"), await api.get("/docsx")
     assert (page.status_code, other.status_code) == (200, 404)
-    assert "content-security-policy" not in page.headers
+    policy = page.headers["content-security-policy"]
+    assert "script-src 'self';" in policy
+    assert "default-src 'none'" in policy
     assert page.headers["x-content-type-options"] == "nosniff"
+    assert "://" not in page.text
+    for name in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        assert (await api.get(name)).status_code == 200, name
+    assert (await api.get("/docs/redoc.standalone.js")).status_code == 404
     assert HEADERS.items() <= dict(other.headers).items()
