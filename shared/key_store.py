@@ -26,13 +26,14 @@ _REVOKE = text("""
     UPDATE producer_keys SET revoked_at = clock_timestamp() WHERE prefix = :prefix AND revoked_at IS NULL
     RETURNING prefix""")
 _LIST = text("""
-    SELECT prefix, family, tenants, scopes, created_at, last_used_at, expires_at, revoked_at,
-           revoked_at IS NULL AND coalesce(expires_at > clock_timestamp(), true) AS live
+    SELECT prefix, coalesce(family, prefix) AS family, tenants, scopes, created_at, last_used_at, expires_at,
+           revoked_at, revoked_at IS NULL AND coalesce(expires_at > clock_timestamp(), true) AS live
     FROM producer_keys ORDER BY created_at, prefix""")
 #: Rotations of one family come one after the other.
 _LIVE_OF_FAMILY = text("""
-    SELECT k.prefix, k.family, k.tenants, k.scopes FROM producer_keys k
-    WHERE k.family = (SELECT f.family FROM producer_keys f WHERE f.prefix = :prefix)
+    SELECT k.prefix, coalesce(k.family, k.prefix) AS family, k.tenants, k.scopes FROM producer_keys k
+    WHERE coalesce(k.family, k.prefix) =
+        (SELECT coalesce(f.family, f.prefix) FROM producer_keys f WHERE f.prefix = :prefix)
       AND k.revoked_at IS NULL AND coalesce(k.expires_at > clock_timestamp(), true)
     ORDER BY k.created_at FOR UPDATE""")
 _EXPIRE = text("""

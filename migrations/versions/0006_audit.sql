@@ -43,7 +43,5 @@ END
 $$;
 
 -- Rotation: two live keys of one family, of which the older one has a day to go.
+-- The family is the prefix of its first key, whose own may be null.
 ALTER TABLE producer_keys ADD COLUMN expires_at timestamptz, ADD COLUMN family text;
-UPDATE producer_keys SET family = prefix;
-ALTER TABLE producer_keys ALTER COLUMN family SET NOT NULL;
-CREATE INDEX producer_keys_by_family ON producer_keys (family);

@@ -35,8 +35,8 @@ TENANT_OF = {
     "forwards": "(SELECT e.tenant FROM events e WHERE e.key = x.event_key)",
     "producer_keys": "x.tenants[1]",
 }
-#: What the API never sees by its tenant: the producer key is the one that was presented; failed logins are counted, the audit log is
-#: added to.
+#: What the API never sees by its tenant: the producer key is the one that was presented; failed logins are counted;
+#: the audit log is added to.
 NOT_BY_TENANT = {"producer_keys", "failed_logins", "failed_login_windows", "audit_log"}
 #: What was revoked is for every process of the API to know.
 KNOWN_TO_THE_API = {"revocations"}
@@ -82,8 +82,8 @@ def filled(db: Session) -> Session:
         )
         _, key = keys.make_key([tenant], ["events:write"])
         db.execute(
-            "INSERT INTO producer_keys (prefix, secret_hash, tenants, scopes, family)"
-            " VALUES (%(prefix)s, %(secret_hash)s, %(tenants)s, %(scopes)s, %(family)s)", key,
+            "INSERT INTO producer_keys (prefix, secret_hash, tenants, scopes)"
+            " VALUES (%(prefix)s, %(secret_hash)s, %(tenants)s, %(scopes)s)", key,
         )  # fmt: skip
         secret = "INSERT INTO signing_secrets (id, purpose, tenant, ciphertext) VALUES (%s, 'github', %s, '')"
         db.execute(secret, (tenant, tenant))
