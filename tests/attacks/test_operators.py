@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,14 +79,16 @@ def production(
     postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Target]:
     """The same in production."""
-    with (
-        new_database(postgres) as url,
-        running_edge(
-            url, shared_redis.url(), tmp_path_factory.mktemp("production"), CARILLON_ENVIRONMENT="production",
-            CARILLON_FLOWER_PASSWORD="kP3vXq9Zu7TbWm2L",
-        ) as edge,
-    ):  # fmt: skip
-        yield Target(edge)
+    folder = tmp_path_factory.mktemp("production")
+    with new_database(postgres) as url:
+        settings = {
+            "CARILLON_ENVIRONMENT": "production",
+            "CARILLON_DATABASE_URL": postgres.application_url(url.rpartition("/")[2]),
+            "CARILLON_FLOWER_PASSWORD": "kP3vXq9Zu7TbWm2L",
+        }
+        with running_edge(url, shared_redis.url(), folder, **settings) as edge:
+            # The tests look at the tables as their owner.
+            yield Target(replace(edge, environment={**edge.environment, "CARILLON_DATABASE_URL": url}))
 
 
 HSTS: dict[str, str | None] = {"strict-transport-security": "max-age=31536000"}
