@@ -22,7 +22,8 @@ def test_an_allowed_page_may_call_and_read_problems_too(new_api_server: Callable
     assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, HOST)
     assert "retry-after" in refused.headers["access-control-expose-headers"].lower()
     stranger = httpx.options(f"{server.url}/api/notifications/1", headers={"origin": "https://evil.example", **ASKED})
-    assert stranger.status_code == 400
+    assert (stranger.status_code, stranger.headers["content-type"]) == (403, "application/problem+json")
+    assert stranger.headers["x-content-type-options"] == allowed.headers["x-content-type-options"] == "nosniff"
     assert "access-control-allow-origin" not in stranger.headers
 
 
