@@ -48,6 +48,8 @@ def settings_env(settings_env: dict[str, str]) -> dict[str, str]:
         "CARILLON_CHUNK_SIZE": str(CHUNK_SIZE),
         "CARILLON_REPLAY_MAX_CHANGES": str(MAX_CHANGES),
         "CARILLON_STREAMS_PER_RECIPIENT": "100",
+        # One recipient stands for many people here.
+        "CARILLON_RECIPIENT_REQUESTS_PER_MINUTE": "1000000",
         # A line for each of 50,000 calls tells nothing; a connection may rest while others are used.
         "UVICORN_LOG_LEVEL": "warning",
         "UVICORN_TIMEOUT_KEEP_ALIVE": "600",
