@@ -25,7 +25,7 @@ Document = dict[str, Any]
 
 SUBSCRIBER, COOKIE, PRODUCER = "subscriberToken", "sessionCookie", "producerKey"
 #: What else a call answers for its credential; a cookie that comes from another page, or with a form, is refused.
-_REFUSALS = {SUBSCRIBER: (401, 403, 503), COOKIE: (401, 403, 503), PRODUCER: (401, 403, 503)}
+_REFUSALS = dict.fromkeys((SUBSCRIBER, COOKIE, PRODUCER), (401, 403, 429, 503))
 _UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 #: The dependency of a call tells whose credential it takes.
 _CREDENTIALS = {get_args(deps.CurrentSubscriber)[1].dependency: (SUBSCRIBER, COOKIE)} | {

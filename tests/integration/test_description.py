@@ -138,8 +138,9 @@ def test_an_event_of_every_type_of_the_catalog_fits_the_description(document: di
 
 
 async def test_what_docs_shows_is_this_description(api: httpx.AsyncClient, document: dict[str, Any]) -> None:
-    page = await api.get("/docs")
-    assert "url: '/openapi.json'" in page.text
+    page, start = await api.get("/docs"), await api.get("/docs/start.js")
+    assert '<script src="/docs/start.js">' in page.text
+    assert 'url: "/openapi.json"' in start.text
     assert (await api.get("/openapi.json")).json() == document
 
 
