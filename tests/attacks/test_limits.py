@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -45,6 +46,17 @@ def exhausted(target: Target, case: Case) -> None:
     assert seen.index(429) >= LIMIT, seen
 
 
+def within_a_minute(check: Callable[[], None]) -> None:
+    """Check; if the clock's minute turned meanwhile, all were counted anew: check again."""
+    began = time.time() // 60
+    try:
+        check()
+    except AssertionError:
+        if time.time() // 60 == began:
+            raise
+        check()
+
+
 def guess(address: str, method: str = "GET", path: str = PAGE, **headers: Any) -> Ask:
     """Return a request with wrong credentials, from an address that the proxy tells."""
     return ask(method, path, x_forwarded_for=address, **headers)
@@ -75,11 +87,15 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_too_often(limited: Target, case: Case) -> None:
     limited.victim = limited.edge.recipient()
-    exhausted(limited, case)
-    answer = case.request.send(limited)
-    assert answer.status == 429
-    assert 1 <= int(answer.headers["retry-after"]) <= 60
-    limited.judge(case)
+
+    def check() -> None:
+        exhausted(limited, case)
+        answer = case.request.send(limited)
+        assert answer.status == 429
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        limited.judge(case)
+
+    within_a_minute(check)
 
 
 def test_whoever_has_valid_credentials_is_let_in_beside_those_who_fail(limited: Target) -> None:

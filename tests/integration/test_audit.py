@@ -74,8 +74,11 @@ def test_a_rotated_key_goes_on_for_a_while_beside_the_new_one(cli: Cli, db: psyc
     assert "There is no live key" in cli("key", "rotate", prefix, code=1)
     assert is_live(cli("key", "rotate", keys.prefix_of(new)).splitlines()[-1])
     assert [entry[:2] for entry in entries(db)] == [
-        ("operator", "tenant.created"), ("operator", "key.created"), ("operator", "key.rotated"), ("operator", "key.rotated"),
-    ]  # fmt: skip
+        ("operator", "tenant.created"),
+        ("operator", "key.created"),
+        ("operator", "key.rotated"),
+        ("operator", "key.rotated"),
+    ]
 
 
 def test_a_key_may_end_by_itself(cli: Cli, db: psycopg.Connection[Row]) -> None:

@@ -18,6 +18,7 @@ import pytest
 from shared import audit, catalog, databases, homes
 from shared.databases import SHARED, working_in
 from shared.directory import Recipient
+from shared.keys import prefix_of
 from shared.plans import run_plan
 from shared.settings import PROJECT_ROOT
 from shared.tokens import make_token
@@ -361,6 +362,36 @@ def test_the_epoch_is_one_number_over_all_databases(split: Split) -> None:
     renew()
     epochs = {split.rows(name, "SELECT epoch FROM deployment")[0][0] for name in databases.names()}
     assert epochs == {10_000_000_000}
+
+
+async def test_what_is_done_in_a_tenants_database_is_told_in_its_audit_log_and_the_rest_in_the_shared_one(
+    api: httpx.AsyncClient, key: str, split: Split
+) -> None:
+    await post(api, key, issued("e1"))
+    cancelled = await api.delete(f"/api/events/e1?source=/tests&tenant={NORTH}", headers=bearer(key))
+    deleted = [await api.delete(f"/api/recipients/{NORTH}/{who}", headers=bearer(key)) for who in ("ben", "grace")]
+    assert [answer.status_code for answer in (cancelled, *deleted)] == [202, 204, 204]
+    imported = await api.post("/api/recipients/bulk", json=[{"tenant": NORTH, "id": "dan"}], headers=bearer(key))
+    assert imported.json()["created"] == 1
+    query = "SELECT action, tenant, subject FROM audit_log ORDER BY key"
+    prefix = prefix_of(key)
+    assert {name: split.rows(name, query) for name in databases.names()} == {
+        SHARED: [
+            ("tenant.created", NORTH, None),
+            ("tenant.created", SOUTH, None),
+            ("key.created", None, prefix),
+            ("recipient.deleted", NORTH, "grace"),
+            ("directory.imported", None, "/api/recipients/bulk"),
+        ],
+        NORTH: [
+            ("tenant.created", NORTH, None),
+            ("event.cancelled", NORTH, "e1"),
+            ("recipient.deleted", NORTH, "ben"),
+        ],
+        SOUTH: [("tenant.created", SOUTH, None)],
+    }
+    newest = [row["action"] for row in run_plan(audit.read_everywhere(3600, 4))]
+    assert newest == ["directory.imported", "recipient.deleted", "recipient.deleted", "event.cancelled"]
 
 
 # --- the whole, with real processes ---
