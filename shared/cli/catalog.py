@@ -74,6 +74,14 @@ def preview(
         out.print(f"{name} is counted and shown to nobody.")
 
 
+@catalog_app.command()
+def types(folder: Folder = None) -> None:
+    """Print TypeScript declarations of every event's data and every notification's metadata."""
+    from shared.catalog.typescript import declarations
+
+    typer.echo(declarations(_loaded(folder)), nl=False)
+
+
 def _loaded(folder: Path | None) -> Catalog:
     from shared.catalog import catalog, load_catalog
 

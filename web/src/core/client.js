@@ -1,6 +1,6 @@
 // One person's notifications: the inbox's state, the stream that moves it, and what a person does with it.
 
-/** @import { AuthReason, Clock, Filter, Frame, Operation, Options, Page, Snapshot, Status, View } from "./types.js" */
+/** @import { AuthReason, Clock, Operation, Page, Status, Told, View } from "./types.js" */
 import { createHttp, PATH, Problem } from "./http.js";
 import { createLink, FOLLOWING } from "./link.js";
 import { createStore, seqOf } from "./store.js";
@@ -341,8 +341,7 @@ export function createNotificationClient({
     if (!view.loading && view.hasMore) await readPage(view, !view.loaded).then(() => refuse(null), refuse);
   }
 
-  /** Listen to `created` (a notification), `error`, `status`, `frame` or `change`; returns what ends it.
-   * @param {"created" | "error" | "status" | "frame" | "change"} type @param {(detail: any) => void} handler */
+  /** Listen to what happens; returns what ends it. @template {keyof Told} T @param {T} type @param {(detail: Told[T]) => void} handler */
   function on(type, handler) {
     const entry = /** @type {const} */ ([type, handler]);
     handlers.add(entry);
@@ -396,3 +395,8 @@ export function createNotificationClient({
 }
 
 /** @typedef {ReturnType<typeof createNotificationClient>} NotificationClient */
+/** @typedef {import("./types.js").Notification} Notification */
+/** @typedef {import("./types.js").Snapshot} Snapshot */
+/** @typedef {import("./types.js").Options} Options */
+/** @typedef {import("./types.js").Filter} Filter */
+/** @typedef {import("./types.js").Frame} Frame */

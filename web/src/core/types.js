@@ -5,7 +5,7 @@
  *
  * @typedef {object} Notification One event for one recipient. Never changed in place.
  * @property {string} id
- * @property {string} type e.g. `CERTIFICATE_ISSUED`
+ * @property {string} type e.g. `CERTIFICATE_ISSUED`; `carillon-web/catalog` has all of them, with their metadata
  * @property {string} category
  * @property {string} title
  * @property {string} message
@@ -76,6 +76,13 @@
  *
  * @typedef {"request" | "stream" | "unauthorized"} AuthReason `unauthorized`: the token before was refused
  * @typedef {"cookie" | ((asked: {reason: AuthReason}) => string | Promise<string>)} Auth
+ *
+ * @typedef {object} Told What `on` calls back with.
+ * @property {Notification} created
+ * @property {Error} error
+ * @property {Status} status
+ * @property {Frame} frame
+ * @property {undefined} change
  *
  * @typedef {object} Options
  * @property {string} [baseUrl] where Carillon answers, without a slash at its end; this origin by default

@@ -1,5 +1,5 @@
-import type { Filter, Options, Snapshot } from "./types.js";
-/** @import { AuthReason, Clock, Filter, Frame, Operation, Options, Page, Snapshot, Status, View } from "./types.js" */
+import type { Told } from "./types.js";
+/** @import { AuthReason, Clock, Operation, Page, Status, Told, View } from "./types.js" */
 import { Problem } from "./http.js";
 export { Problem };
 /**
@@ -9,17 +9,17 @@ export { Problem };
 export declare function createNotificationClient({ baseUrl, auth, transport, tabs: shared, locale, clock, random, }?: Options): {
     locale: string | undefined;
     baseUrl: string;
-    on: (type: "created" | "error" | "status" | "frame" | "change", handler: (detail: any) => void) => () => undefined;
+    on: <T extends keyof Told>(type: T, handler: (detail: Told[T]) => void) => () => undefined;
     start: () => void;
     stop: () => void;
-    getSnapshot: () => Snapshot;
+    getSnapshot: () => import("./types.js").Snapshot;
     /** Call back after changes, some of them together; returns what ends that. @param {() => void} listener */
     subscribe: (listener: () => void) => () => undefined;
     /** When the stream last told anything, in ms since 1970; 0: never. */
     readonly lastEventAt: number;
     /** A list of its own, of what the filter lets through; `close` it when it is no longer shown. @param {Filter} filter */
     view(filter: Filter): {
-        getSnapshot: () => Snapshot;
+        getSnapshot: () => import("./types.js").Snapshot;
         loadMore: () => Promise<void>;
         close: () => undefined;
     };
@@ -38,4 +38,14 @@ export declare function createNotificationClient({ baseUrl, auth, transport, tab
     retryNow(): void;
 };
 export type NotificationClient = ReturnType<typeof createNotificationClient>;
+export type Notification = import("./types.js").Notification;
+export type Snapshot = import("./types.js").Snapshot;
+export type Options = import("./types.js").Options;
+export type Filter = import("./types.js").Filter;
+export type Frame = import("./types.js").Frame;
 /** @typedef {ReturnType<typeof createNotificationClient>} NotificationClient */
+/** @typedef {import("./types.js").Notification} Notification */
+/** @typedef {import("./types.js").Snapshot} Snapshot */
+/** @typedef {import("./types.js").Options} Options */
+/** @typedef {import("./types.js").Filter} Filter */
+/** @typedef {import("./types.js").Frame} Frame */

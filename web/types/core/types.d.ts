@@ -2,7 +2,7 @@ export type Priority = "LOW" | "NORMAL" | "HIGH" | "URGENT";
 export type Notification = {
     id: string;
     /**
-     * e.g. `CERTIFICATE_ISSUED`
+     * e.g. `CERTIFICATE_ISSUED`; `carillon-web/catalog` has all of them, with their metadata
      */
     type: string;
     category: string;
@@ -100,6 +100,13 @@ export type AuthReason = "request" | "stream" | "unauthorized";
 export type Auth = "cookie" | ((asked: {
     reason: AuthReason;
 }) => string | Promise<string>);
+export type Told = {
+    created: Notification;
+    error: Error;
+    status: Status;
+    frame: Frame;
+    change: undefined;
+};
 export type Options = {
     /**
      * where Carillon answers, without a slash at its end; this origin by default
@@ -225,7 +232,7 @@ export type TabParts = {
  *
  * @typedef {object} Notification One event for one recipient. Never changed in place.
  * @property {string} id
- * @property {string} type e.g. `CERTIFICATE_ISSUED`
+ * @property {string} type e.g. `CERTIFICATE_ISSUED`; `carillon-web/catalog` has all of them, with their metadata
  * @property {string} category
  * @property {string} title
  * @property {string} message
@@ -296,6 +303,13 @@ export type TabParts = {
  *
  * @typedef {"request" | "stream" | "unauthorized"} AuthReason `unauthorized`: the token before was refused
  * @typedef {"cookie" | ((asked: {reason: AuthReason}) => string | Promise<string>)} Auth
+ *
+ * @typedef {object} Told What `on` calls back with.
+ * @property {Notification} created
+ * @property {Error} error
+ * @property {Status} status
+ * @property {Frame} frame
+ * @property {undefined} change
  *
  * @typedef {object} Options
  * @property {string} [baseUrl] where Carillon answers, without a slash at its end; this origin by default

@@ -9,13 +9,13 @@ export declare function NotificationProvider({ client: given, options, children 
 }): import("react").FunctionComponentElement<import("react").ProviderProps<{
     locale: string | undefined;
     baseUrl: string;
-    on: (type: "created" | "error" | "status" | "frame" | "change", handler: (detail: any) => void) => () => undefined;
+    on: <T extends keyof import("../core/types.js").Told>(type: T, handler: (detail: import("../core/types.js").Told[T]) => void) => () => undefined;
     start: () => void;
     stop: () => void;
     getSnapshot: () => import("../core/types.js").Snapshot;
     subscribe: (listener: () => void) => () => undefined;
     readonly lastEventAt: number;
-    view(filter: import("../core/types.js").Filter): {
+    view(filter: import("../core/client.js").Filter): {
         getSnapshot: () => import("../core/types.js").Snapshot;
         loadMore: () => Promise<void>;
         close: () => undefined;
