@@ -22,7 +22,7 @@ from shared import db
 from shared.catalog import catalog
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from shared.settings import settings
-from tests.servers import ApiServer, Beat, Child, Worker
+from tests.servers import MANY_FAILURES, ApiServer, Beat, Child, Worker
 from tests.zygote import Zygote
 
 # A time limit for an example fails on a busy machine; what speed has to be is shown by bench/.
@@ -164,6 +164,7 @@ def settings_env(database_url: str, redis_url: str, broker_url: str, tmp_path: P
         "CARILLON_BROKER_URL": broker_url,
         "CARILLON_JWT_SECRET": secrets.token_urlsafe(48),
         "CARILLON_SECRET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        **MANY_FAILURES,
     }
 
 

@@ -19,7 +19,7 @@ from shared.db import sqlalchemy_url
 from shared.embedded import EmbeddedPostgres
 from shared.key_store import create_key
 from tests.listener import Listener, token_for
-from tests.servers import ApiServer
+from tests.servers import MANY_FAILURES, ApiServer
 from tests.writer import TENANT, Writer
 
 _numbers = count()
@@ -81,6 +81,7 @@ def environment_of(database_url: str, redis_url: str, folder: Path, **extra: str
         "CARILLON_BROKER_URL": redis_url,
         "CARILLON_JWT_SECRET": secrets.token_urlsafe(48),
         "CARILLON_SECRET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        **MANY_FAILURES,
         **extra,
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
-from tests.attacks.harness import APP, Target
+from tests.attacks.harness import APP, Target, targeted
 from tests.edge import new_database, running_edge
 
 
@@ -20,8 +20,8 @@ def target(
     with (
         new_database(postgres) as url,
         running_edge(
-            url, shared_redis.url(), folder, CARILLON_ALLOWED_ORIGINS=APP,
-            CARILLON_FAILED_ATTEMPTS_PER_MINUTE="100000", CARILLON_SIGN_INS_PER_MINUTE="100000",
+            url, shared_redis.url(), folder, CARILLON_ALLOWED_ORIGINS=APP, CARILLON_SIGN_INS_PER_MINUTE="100000",
         ) as edge,
+        targeted(edge) as made,
     ):  # fmt: skip
-        yield Target(edge)
+        yield made

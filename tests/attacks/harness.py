@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,7 +41,7 @@ SESSION = "/api/session"
 APP = "https://app.example"
 EVIL = "https://evil.example"
 #: Of the framing of HTTP, nothing that an attack of ours waits for takes longer.
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 #: Tables that the product writes by itself, and the log of refusals.
 _OWN = ("alembic_version", "heartbeats", "audit_log")
 #: When a key was last used is written once a minute.
@@ -66,8 +69,9 @@ class Ask:
     def send(self, target: Target) -> Answer:
         """Send it, and return the answer; of one without an end, the head alone."""
         headers = {name: told(value, target) for name, value in self.headers.items()}
+        # A whole URL: of a path with two slashes the client would make another one.
         url = target.edge.server.url + told(self.path, target)
-        with httpx.stream(self.method, url, headers=headers, content=self.body, timeout=PATIENCE_S) as answer:
+        with target.client.stream(self.method, url, headers=headers, content=self.body) as answer:
             is_endless = answer.headers.get("content-type", "").startswith("text/event-stream")
             text = "" if is_endless else answer.read().decode(errors="replace")
             return Answer(answer.status_code, answer.headers, text)
@@ -127,8 +131,8 @@ def told(value: Any, target: Target) -> str:
 class Target:
     """A running API process, and what an attacker may have got hold of."""
 
-    def __init__(self, edge: Edge) -> None:
-        self.edge = edge
+    def __init__(self, edge: Edge, client: httpx.Client, session: psycopg.Connection) -> None:
+        self.edge, self.client, self._session = edge, client, session
         self.victim = edge.recipient()
         edge.writer.create(self.victim, "For nobody else's eyes")
         self._keys: dict[tuple[str, ...], str] = {}
@@ -154,13 +158,13 @@ class Target:
 
     def cookie(self) -> str:
         """Return the victim's session cookie, as a browser sends it."""
-        answer = httpx.post(f"{self.edge.server.url}{SESSION}", headers={"authorization": self.bearer()})
+        answer = self.client.post(SESSION, headers={"authorization": self.bearer()})
         assert answer.status_code == 201, answer.text
         return answer.headers["set-cookie"].partition(";")[0]
 
     def ticket(self) -> str:
         """Return a ticket of the victim's that was not used."""
-        answer = httpx.post(f"{self.edge.server.url}{TICKETS}", headers={"authorization": self.bearer()})
+        answer = self.client.post(TICKETS, headers={"authorization": self.bearer()})
         assert answer.status_code == 201, answer.text
         return str(answer.json()["ticket"])
 
@@ -168,14 +172,19 @@ class Target:
         """Send the case's request and check the answer, that the server is ready, and that nothing else was stored."""
         # What the request needs is made first: a session is stored on purpose.
         request = _made(case.request, self)
-        before = self.stored()
-        answer = request.send(self)
-        self._check(case, answer)
-        ready = httpx.get(f"{self.edge.server.url}/readyz", timeout=PATIENCE_S)
+        with self.unharmed(case.stores):
+            self._check(case, request.send(self))
+
+    @contextmanager
+    def unharmed(self, stores: frozenset[str] = frozenset()) -> Iterator[None]:
+        """Check after the block that the server is ready, and that no table changed but those of `stores`."""
+        before = self._stored()
+        yield
+        ready = self.client.get("/readyz")
         assert ready.status_code == 200, ready.text
-        after = self.stored()
+        after = self._stored()
         changed = {table for table in before if before[table] != after[table]}
-        assert changed <= case.stores, changed
+        assert changed <= stores, changed
 
     def _check(self, case: Case, answer: Answer) -> None:
         assert answer.status == case.status, answer.text
@@ -191,18 +200,37 @@ class Target:
         assert told["type"].rsplit(":problem:", 1)[-1] == case.problem, told
         assert (told["status"], bool(told["title"]), bool(told["detail"])) == (case.status, True, True)
 
-    def stored(self) -> dict[str, Any]:
+    def _stored(self) -> dict[str, Any]:
         """Return a fingerprint of every table."""
-        with psycopg.connect(self.edge.environment["CARILLON_DATABASE_URL"], autocommit=True) as session:
-            tables = session.execute(
-                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> ALL(%s)", (list(_OWN),)
-            ).fetchall()
-            return {table: session.execute(_fingerprint(table)).fetchone() for (table,) in tables}
+        return {table: (count, digest) for table, count, digest in self._session.execute(self._fingerprints)}
+
+    @cached_property
+    def _fingerprints(self) -> bytes:
+        tables = self._session.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> ALL(%s)", (list(_OWN),)
+        )
+        return " UNION ALL ".join(_fingerprint(table) for (table,) in tables).encode()
 
 
-def _fingerprint(table: str) -> bytes:
+@contextmanager
+def targeted(edge: Edge, owner_url: str | None = None) -> Iterator[Target]:
+    """Yield the process as a target. Its tables are looked at as `owner_url` tells, unset: as it does itself."""
+    url = owner_url or edge.environment["CARILLON_DATABASE_URL"]
+    # What one case leaves, a cookie or a connection that ended early, is not the next one's.
+    none = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    limits = httpx.Limits(max_keepalive_connections=0)
+    with (
+        httpx.Client(
+            base_url=edge.server.url, timeout=PATIENCE_S, limits=limits, cookies=none, trust_env=False
+        ) as client,
+        psycopg.connect(url, autocommit=True) as session,
+    ):
+        yield Target(edge, client, session)
+
+
+def _fingerprint(table: str) -> str:
     row = _BUT_USE.get(table, "t")
-    return f"SELECT count(*), sum(hashtextextended(({row})::text, 0)) FROM {table} t".encode()
+    return f"SELECT '{table}', count(*), sum(hashtextextended(({row})::text, 0)) FROM {table} t"
 
 
 def _made(request: Ask | Bytes, target: Target) -> Ask | Bytes:

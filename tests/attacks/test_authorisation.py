@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.attacks.harness import COUNT, JSON, PAGE, PATIENCE_S, Case, Target, ask
+from tests.attacks.harness import COUNT, JSON, PAGE, Case, Target, ask
 from tests.writer import TENANT
 
 NO = (401, "unauthenticated")
@@ -23,7 +22,7 @@ READ = b'{"read":true}'
 def victims(target: Target) -> str:
     """Return the address of the victim's notification."""
     headers = {"authorization": target.bearer()}
-    nodes = httpx.get(f"{target.edge.server.url}{PAGE}", headers=headers, timeout=PATIENCE_S).json()["nodes"]
+    nodes = target.client.get(PAGE, headers=headers).json()["nodes"]
     return f"{PAGE}/{nodes[-1]['id']}"
 
 
@@ -135,6 +134,6 @@ def test_beyond_the_scopes(target: Target, case: Case) -> None:
 def test_whoever_asks_sees_an_empty_inbox_and_not_the_victims(target: Target, who: str) -> None:
     headers = {"authorization": str(WHOS[who](target))}
     for path in (PAGE, f"{PAGE}?archived=true", f"{PAGE}/changes?since=1-0", f"{COUNT}?by=category"):
-        answer = httpx.get(f"{target.edge.server.url}{path}", headers=headers, timeout=PATIENCE_S).json()
+        answer = target.client.get(path, headers=headers).json()
         assert (answer["cursor"], answer["unreadCount"]) == ("1-0", 0)
         assert answer.get("nodes", []) == answer.get("changes", []) == []

@@ -115,23 +115,20 @@ def raw(*lines: str, body: bytes = b"") -> Bytes:
 
 
 EVENT_LINES = (f"POST {EVENTS} HTTP/1.1", f"content-type: {STRUCTURED}")
+UNREADABLE = (400, "malformed-request")
 FRAMING = [
-    Case("two lengths", raw(*EVENT_LINES, "content-length: 5", "content-length: 50", body=b"12345"), 400),
-    Case(
-        "a length and chunks",
-        raw(*EVENT_LINES, "content-length: 5", "transfer-encoding: chunked", body=b"0\r\n\r\n"),
-        400,
-    ),
-    Case("a length that is negative", raw(*EVENT_LINES, "content-length: -1"), 400),
-    Case("a header with a line's end", raw(f"GET {COUNT} HTTP/1.1", "x: a\rb"), 400),
-    Case(
-        "a token of 100 KiB",
-        raw(f"GET {COUNT} HTTP/1.1", "authorization: Bearer " + "a" * 100_000),
-        401,
-        "unauthenticated",
-    ),
-    Case("no HTTP", Bytes(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n"), 400),
-]
+    Case("two lengths", raw(*EVENT_LINES, "content-length: 5", "content-length: 50", body=b"12345"), *UNREADABLE),
+    Case("a length and chunks",
+         raw(*EVENT_LINES, "content-length: 5", "transfer-encoding: chunked", body=b"0\r\n\r\n"), *UNREADABLE),
+    Case("a length that is negative", raw(*EVENT_LINES, "content-length: -1"), *UNREADABLE),
+    Case("a length that is a word", raw(*EVENT_LINES, "content-length: many"), *UNREADABLE),
+    Case("a header with a line's end", raw(f"GET {COUNT} HTTP/1.1", "x: a\rb"), *UNREADABLE),
+    Case("a header with a NUL", raw(f"GET {COUNT} HTTP/1.1", "x: a\0b"), *UNREADABLE),
+    Case("a header without a name", raw(f"GET {COUNT} HTTP/1.1", ": a"), *UNREADABLE),
+    Case("a token of 100 KiB", raw(f"GET {COUNT} HTTP/1.1", "authorization: Bearer " + "a" * 100_000), 401,
+         "unauthenticated"),
+    Case("no HTTP", Bytes(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n"), *UNREADABLE),
+]  # fmt: skip
 LARGE = Case(
     "an event of 65 KiB that tells no length",
     ask("POST", EVENTS, posted(TENANT)[:-1] + b" " * 66_000 + b"}", authorization=BOTH, content_type=STRUCTURED),

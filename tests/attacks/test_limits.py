@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
-from tests.attacks.harness import COUNT, JSON, PAGE, SESSION, TICKETS, Ask, Case, Target, ask
+from tests.attacks.harness import COUNT, JSON, PAGE, SESSION, TICKETS, Ask, Case, Target, ask, targeted
 from tests.edge import new_database, running_edge
 from tests.writer import TENANT
 
@@ -31,8 +31,9 @@ def limited(
     with (
         new_database(postgres) as url,
         running_edge(url, shared_redis.url(), folder, CARILLON_TRUSTED_PROXIES="127.0.0.1/32", **limits) as edge,
+        targeted(edge) as made,
     ):
-        yield Target(edge)
+        yield made
 
 
 def bearer(target: Target) -> str:
@@ -119,8 +120,11 @@ def test_without_redis_reads_stay_open_and_logins_stay_closed(
     postgres: EmbeddedPostgres, private_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("no-redis")
-    with new_database(postgres) as url, running_edge(url, private_redis.url(), folder) as edge:
-        target = Target(edge)
+    with (
+        new_database(postgres) as url,
+        running_edge(url, private_redis.url(), folder) as edge,
+        targeted(edge) as target,
+    ):
         cookie = target.cookie()
         private_redis.kill()
         for _ in range(3):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
-from tests.attacks.harness import COUNT, JSON, PAGE, SESSION, STREAM, Bytes, Target, ask
+from tests.attacks.harness import COUNT, JSON, PAGE, SESSION, STREAM, Bytes, ask, targeted
 from tests.edge import new_database, running_edge
 from tests.eventually import eventually
 
@@ -32,8 +32,11 @@ def test_no_secret_is_in_any_log(
     postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis, tmp_path: Path, log_format: str
 ) -> None:
     extra = {"CARILLON_LOG_FORMAT": log_format, "CARILLON_LOG_LEVEL": "debug", "CARILLON_ALLOW_TOKEN_IN_QUERY": "true"}
-    with new_database(postgres) as url, running_edge(url, shared_redis.url(), tmp_path, **extra) as edge:
-        target = Target(edge)
+    with (
+        new_database(postgres) as url,
+        running_edge(url, shared_redis.url(), tmp_path, **extra) as edge,
+        targeted(edge) as target,
+    ):
         token, key, ticket = target.token(), target.key("events:write"), target.ticket()
         cookie = target.cookie()
         secrets = {token, key, ticket, cookie.partition("=")[2], edge.environment["CARILLON_JWT_SECRET"]}
