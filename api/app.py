@@ -10,7 +10,21 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from api import directory, docs, events, graphql, health, inbox, pages, probe, revocations, session, stream, webhooks
+from api import (
+    directory,
+    docs,
+    events,
+    graphql,
+    health,
+    inbox,
+    metrics,
+    pages,
+    probe,
+    revocations,
+    session,
+    stream,
+    webhooks,
+)
 from api.access_log import keep_queries_out
 from api.answers import Answers
 from api.cross_origin import allow_origins
@@ -19,6 +33,7 @@ from api.description import install_description, operation_id
 from api.drain import drain_on_signal
 from api.hub import Hub, tune_gc
 from api.listen import listen_for_events
+from api.measure import Measures
 from api.problems import install_problems
 from api.publish import Publisher
 from api.rates import Rates
@@ -76,12 +91,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.denied = Denied(app.state.rates)
     app.state.sign_in = SignIn(app.state.hub.redis, app.state.rates)
     app.state.watch = Watch(app.state.hub, app.state.sign_in)
+    app.state.measures = Measures(app.state.hub)
     app.state.waker.start()
     app.state.rates.start()
     app.state.denied.start()
     await app.state.sign_in.start()
     await app.state.hub.start()
     await app.state.watch.start()
+    await app.state.measures.start()
     listening = asyncio.create_task(listen_for_events(app.state.waker.wake))
     tune_gc()
     log().info("api.started")
@@ -89,6 +106,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     await asyncio.gather(
         _closed("listening", end(listening)),
+        _closed("measures", app.state.measures.stop()),
         _closed("watch", app.state.watch.stop()),
         _closed("hub", app.state.hub.stop()),
         _closed("sign-in", app.state.sign_in.stop()),
@@ -127,7 +145,8 @@ def create_app() -> FastAPI:
     allow_origins(app, settings().allowed_origins)
     app.add_middleware(Answers)
     stream.install(app)
-    for part in (events, webhooks, directory, revocations, session, inbox, graphql, health, probe, docs, pages):
+    parts = (events, webhooks, directory, revocations, session, inbox, graphql, health, metrics, probe, docs, pages)
+    for part in parts:
         app.include_router(part.router)
     install_description(app)
     return app

@@ -18,7 +18,7 @@ from api.credentials import EventsKey, require_tenant
 from api.deps import FanOutWaker
 from api.json_schemas import EXAMPLE_EVENT
 from api.paths import Name
-from shared import cloudevent, db, events, forwards, strict_json
+from shared import cloudevent, db, events, forwards, metrics, strict_json
 from shared.cloudevent import Event
 from shared.databases import database_of
 from shared.errors import BodyTooLarge, FieldError, InvalidInput, UnsupportedContentType
@@ -180,6 +180,7 @@ async def store(posting: events.Posting, *, registers: bool) -> Response:
     """
     async with db.async_transaction(*posting.tenants) as connection:
         statuses = await arun(connection, events.accept(posting, registers))
+    metrics.count_events(statuses)
     return answer({"events": events.told(posting.events, statuses)}, 202)
 
 

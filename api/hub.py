@@ -31,6 +31,7 @@ from api.reconcile import Reconciler
 from api.sse import Goodbye, Inbox, Stream
 from api.subscriber import RedisSubscriber
 from api.tasks import end
+from shared import metrics
 from shared.cursor import Cursor
 from shared.errors import Unavailable
 from shared.frames import Counters, FrameEvent, channel_of, created, cursor_of, encode
@@ -93,7 +94,9 @@ class Hub:
         self.presence = Presence(self.redis, secrets.token_hex(8), keep)
         self.places = Places(self.presence, chosen.streams_per_recipient, self.counts)
         #: Who follows which control message of another process, or of an operator.
-        self.orders: dict[str, Callable[[dict[str, Any]], None]] = {"replace": self._replace}
+        self.orders: dict[str, Callable[[dict[str, Any]], None]] = {"replace": self._replace, "stamp": self._stamp}
+        #: When what this read of Redis brought was committed, as far as workers say.
+        self._stamps: list[float] = []
         self._chunk_channels = {chunk_channel(shard).encode() for shard in range(CHUNK_SHARDS)}
 
     async def start(self) -> None:
@@ -198,6 +201,10 @@ class Hub:
         opening = await self.reader.opening(inbox, wish)
         self.learn_key(inbox, opening.key)
         self.counts.resets += opening.reset
+        if wish.after is None:
+            self.counts.fresh += 1
+        else:
+            self.counts.replays += not opening.reset
         return opening
 
     def go_live(self, stream: Stream, opening: Opening, expires_at: float) -> None:
@@ -205,7 +212,6 @@ class Hub:
         stream.start()
         if not stream.open:
             return
-        self.counts.opened += 1
         stream.write(opening.body)
         self._go_on(stream, opening.head)
         left = expires_at - time.time()
@@ -288,6 +294,18 @@ class Hub:
             stream.tick = self._tick
             self.counts.delivered += len(frames)
             stream.write(frames[0] if len(frames) == 1 else b"".join(frames), len(frames))
+        if self._stamps:
+            self._observe()
+
+    def _observe(self) -> None:
+        """Note how long ago that was committed which was just written; messages of one worker come in order."""
+        now, stamps = time.time(), self._stamps
+        self._stamps = []
+        if self._streams:
+            metrics.SOCKET.observe([now - committed for committed in stamps])
+
+    def _stamp(self, order: dict[str, Any]) -> None:
+        self._stamps.append(float(order["committedAt"]))
 
     def _obey(self, payload: bytes) -> None:
         """Follow a control message; one of a kind that is not known here is for others."""

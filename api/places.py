@@ -16,7 +16,8 @@ REFUSED_RETRY_S = 10
 class Counts:
     """What happened since the start, for the metrics."""
 
-    opened: int = 0
+    fresh: int = 0
+    replays: int = 0
     delivered: int = 0
     late: int = 0
     held: int = 0

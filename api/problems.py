@@ -14,8 +14,11 @@ from starlette.responses import Response
 from shared.errors import BodyTooLarge, CarillonError, FieldError, InvalidInput, MalformedBody
 from shared.frames import dumps
 from shared.logs import log, place_of
+from shared.metrics import REFUSED
 
 PROBLEM_JSON = "application/problem+json"
+#: Where events are posted: what is refused there is counted by its reason.
+PRODUCERS = ("/api/events", "/api/webhooks")
 #: Status codes that Starlette itself answers, in the words of this API.
 _TITLES = {404: "There is no such thing", 405: "The method is not allowed", 413: BodyTooLarge.__doc__ or ""}
 
@@ -33,7 +36,10 @@ def problem_response(error: CarillonError) -> Response:
 async def _carillon(request: Request, error: Exception) -> Response:
     assert isinstance(error, CarillonError)
     denied = getattr(request.app.state, "denied", None)
-    return problem_response(error if denied is None else denied.judged(request.scope, error))
+    told = error if denied is None else denied.judged(request.scope, error)
+    if request.method == "POST" and request.scope["path"].startswith(PRODUCERS):
+        REFUSED.add(1, told.reason())
+    return problem_response(told)
 
 
 def invalid(faults: Sequence[Any], skipped: int = 0) -> InvalidInput:

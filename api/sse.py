@@ -23,6 +23,7 @@ from api.order import Order
 from shared.databases import SHARED
 from shared.frames import FrameEvent, dumps, encode
 from shared.logs import log
+from shared.metrics import STREAM_ENDS
 
 #: What may wait for a slow reader; beyond either it is told `slow` and closed, and repaired by its cursor.
 BACKLOG_FRAMES = 256
@@ -245,6 +246,7 @@ class Stream:
         if not self.open:
             return
         self.ended, self._returning, self.open = reason, returning, False
+        STREAM_ENDS.add(1, reason.value)
         if self._backlog is not None:
             self._backlog.clear()
             self._backlog.add(goodbye_frame(reason, returning), 0, False)

@@ -40,6 +40,8 @@ TCP_USER_TIMEOUT_MS = 5_000
 CONNECT_TIMEOUT_S = 3
 #: Waiting longer for a free connection only lengthens the queue: 503 tells the client to come back.
 POOL_TIMEOUT_S = 2
+#: Connections of an API process for /metrics and the operators' page: both look at most every second or two.
+WATCHING_POOL = 2
 #: Serialises concurrent migrations ("carillon" on a telephone's keys).
 MIGRATION_LOCK = 22745566
 #: SQLSTATE classes and codes that tell of the moment, not of the statement: connection, resources, intervention by an
@@ -102,6 +104,7 @@ def database_url(name: str = SHARED) -> str:
 #: This process's engines by their databases' names, made when they are first needed.
 _engines: dict[str, Engine] = {}
 _async_engines: dict[str, AsyncEngine] = {}
+_watching_engines: dict[str, AsyncEngine] = {}
 
 
 def engine_of(name: str = SHARED) -> Engine:
@@ -119,6 +122,14 @@ def async_engine_of(name: str = SHARED) -> AsyncEngine:
     return _async_engines[name]
 
 
+def watching_engine_of(name: str = SHARED) -> AsyncEngine:
+    """Return the asyncio engine of a database for those who look after the whole, as the workers' role."""
+    if name not in _watching_engines:
+        options = {**_engine_options("api", WATCHING_POOL), "role": WORKER}
+        _watching_engines[name] = create_async_engine(_scoped_url(database_url(name)), **options)
+    return _watching_engines[name]
+
+
 def leave_to_parent() -> None:
     """Let a forked process open connections of its own, and leave its parent's alone."""
     for engine in _engines.values():
@@ -131,12 +142,13 @@ def forget_engines() -> None:
         engine.dispose()
     _engines.clear()
     _async_engines.clear()
+    _watching_engines.clear()
     placement.cache_clear()
 
 
 async def close_async_engines() -> None:
     """Close the asyncio connections."""
-    for engine in _async_engines.values():
+    for engine in (*_async_engines.values(), *_watching_engines.values()):
         await engine.dispose()
 
 
@@ -186,9 +198,25 @@ async def async_transaction(
     It sees the rows of `tenants`, and the producer keys (by prefix) and sessions (by name) that are `credentials`. It
     runs in `database`; unset: where the tenants live, or, without any, in the shared one.
     """
+    async with _begun(async_engine_of(_home(tenants, database)), Scope(tenants, tuple(credentials))) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def watching_transaction(*tenants: str, database: str = SHARED) -> AsyncIterator[AsyncConnection]:
+    """Run a block in one transaction of an operator's request, in `database`, as a worker sees it.
+
+    All events and chunks; of everything else the rows of `tenants`. Raises `Unavailable` as `async_transaction`.
+    """
+    async with _begun(watching_engine_of(database), Scope(tenants)) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def _begun(engine: AsyncEngine, scope: Scope) -> AsyncIterator[AsyncConnection]:
     try:
-        async with async_engine_of(_home(tenants, database)).connect() as connection:
-            connection.info[SCOPE] = Scope(tenants, tuple(credentials))
+        async with engine.connect() as connection:
+            connection.info[SCOPE] = scope
             async with connection.begin():
                 yield connection
     except (DBAPIError, TimeoutError) as error:

@@ -40,10 +40,14 @@ class CarillonError(Exception):
         super().__init__(self.detail)
 
     @classmethod
+    def reason(cls) -> str:
+        """Return the failure's name in words with hyphens, as in `invalid-input`."""
+        return "".join(f"-{c.lower()}" if c.isupper() else c for c in cls.__name__).strip("-")
+
+    @classmethod
     def slug(cls) -> str:
         """Return the problem's type: a URN that clients may compare."""
-        words = "".join(f"-{c.lower()}" if c.isupper() else c for c in cls.__name__).strip("-")
-        return f"urn:carillon:problem:{words}"
+        return f"urn:carillon:problem:{cls.reason()}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the RFC 9457 problem document."""

@@ -136,7 +136,7 @@ def url_of(settings: Settings, name: str) -> str | None:
 #: Chunks that were done stay done, so nothing is told twice; an event without chunks begins anew.
 _RETRY_CHUNKS = """UPDATE fan_out_chunks c SET state = 'pending', attempts = 0
     FROM chosen WHERE c.event_key = chosen.key AND c.state = 'failed'"""
-_RETRY = text(f"""
+RETRY = text(f"""
     WITH chosen AS (SELECT key FROM events WHERE state = 'failed'
         AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant) AND (CAST(:source AS text) IS NULL OR source = :source)
         AND (CAST(:id AS text) IS NULL OR id = :id) ORDER BY key FOR UPDATE),
@@ -144,10 +144,10 @@ _RETRY = text(f"""
     UPDATE events e SET attempts = 0, tried_at = NULL, error = NULL, finished_at = NULL,
         state = CASE WHEN EXISTS (SELECT FROM fan_out_chunks c WHERE c.event_key = e.key) THEN 'fanning_out'
                      ELSE 'accepted' END
-    FROM chosen WHERE e.key = chosen.key""")
+    FROM chosen WHERE e.key = chosen.key RETURNING e.key""")
 
 
 def retry_failed(connection: Connection, tenant: str | None, source: str | None, id: str | None) -> int:
     """Return failed events to the queue of record (None: whichever) and say how many; the sweeper takes them up."""
     values = {"tenant": tenant, "source": source, "id": id}
-    return connection.execute(_RETRY, values).rowcount
+    return connection.execute(RETRY, values).rowcount

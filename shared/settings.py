@@ -58,6 +58,10 @@ class Settings(BaseSettings):
 
     environment: Literal["development", "production"] = "development"
     data_dir: Path = PROJECT_ROOT / ".carillon"
+    #: Where a host's processes leave their numbers for whichever is scraped; unset: `metrics` in the data folder.
+    metrics_dir: Path | None = None
+    #: What a scraper of /metrics presents, beside producer keys with `ops:read`: it is known without the database.
+    metrics_token: SecretStr | None = None
 
     database_url: SecretStr | None = None
     #: An URL with the rights to migrate; the application's URL serves where it is unset.
@@ -144,7 +148,7 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("jwt_secret")
+    @field_validator("jwt_secret", "metrics_token")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
@@ -198,6 +202,11 @@ class Settings(BaseSettings):
         if self.environment == "production":
             require_fit_for_production(self)
         return self
+
+    @property
+    def metrics_folder(self) -> Path:
+        """The folder of the processes' numbers."""
+        return self.metrics_dir or self.data_dir / "metrics"
 
     @property
     def development(self) -> bool:

@@ -14,7 +14,7 @@ from celery import Task
 from celery.exceptions import Reject
 from sqlalchemy import Connection
 
-from shared import cloudevent, db, events, signing, strict_json
+from shared import cloudevent, db, events, metrics, signing, strict_json
 from shared.cloudevent import Event
 from shared.databases import SHARED, database_of, working_in
 from shared.errors import BodyTooLarge, CarillonError, FieldError, Forbidden, MalformedBody, Unauthenticated
@@ -43,8 +43,10 @@ def accept_event(self: Task, *given: Any, **named: Any) -> dict[str, Any]:
     try:
         told, tenant = _patiently(event, headers)
     except CarillonError as refused:
+        metrics.REFUSED.add(1, refused.reason())
         log().info("accept.refused", problem=refused.slug(), secret_id=headers.get("carillon-secret-id"))
         return refused.as_json()
+    metrics.count_events(each["status"] for each in told["events"])
     with working_in(database_of(tenant)):
         wake()
     return told

@@ -15,7 +15,7 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 import beat_schedule
-from shared import databases, db
+from shared import databases, db, metrics
 from shared.catalog import catalog
 from shared.databases import SHARED
 from shared.errors import StartError, tell_in_one_sentence
@@ -166,6 +166,7 @@ app = Celery(
         "workers.retention",
         "workers.failed_logins",
         "workers.heartbeat",
+        "workers.measure",
     ],
 )
 app.add_defaults(configuration)
@@ -235,6 +236,7 @@ def _load_before_fork(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def _own_connections(**_: Any) -> None:
+    metrics.begin("worker")
     # A connection inherited through fork would be shared with the parent; close=False leaves the parent's alone.
     db.leave_to_parent()
     forget_connections()

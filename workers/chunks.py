@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from shared import audience, chunks, databases, db, fan_out
+from shared import audience, chunks, databases, db, fan_out, metrics
 from shared.cursor import Cursor
 from shared.errors import InvalidInput
 from shared.frames import Counters, channel_of, created
@@ -22,6 +22,7 @@ from shared.settings import settings
 from shared.wake import CHUNK_SHARDS, CHUNK_TASK, chunk_channel
 from workers.app import PLAN_TASK, app, send
 from workers.deliver import MAX_BATCH_BYTES, register
+from workers.measure import count_commits
 from workers.patience import is_blameless, patience, sqlstate_of
 from workers.prepare import Prepared, Row, Text, prepare, reason_of, see_targets
 from workers.publish import Message, publish
@@ -97,6 +98,8 @@ class _Done:
     #: How many notifications each message tells.
     told: list[int] = field(default_factory=list)
     left: int | None = None
+    event_type: str = ""
+    accepted_at: float = 0.0
     error: str | None = None
 
 
@@ -132,12 +135,17 @@ def _judge(event_key: int, number: int, attempt: int, error: Exception) -> None:
             connection.execute(chunks.take_back_chunk(), names)
         elif given_up:
             connection.execute(chunks.fail_chunk(), names)
+            metrics.FINISHED.add(1, "given_up")
     if given_up:
         log().error("event.given_up", **names, attempts=attempt)
         progress(event_key)
 
 
 def _after_commit(event_key: int, number: int, done: _Done) -> None:
+    if done.error is None:
+        count_commits("fan_out", [(done.event_type, done.accepted_at)])
+    metrics.FINISHED.add(1, "refused" if done.error else "done")
+    metrics.NOTIFICATIONS.add(sum(done.told), "fan_out")
     if done.left is not None:
         send(CHUNK_TASK, event_key, done.left)
     taken = publish(done.messages)
@@ -171,6 +179,7 @@ class _Chunk:
             event = prepare(self._row)
             size = chunk_size(event)
             see_targets(self._connection, [event])
+            self._done.event_type, self._done.accepted_at = event.event_type.name, event.accepted_at.timestamp()
             if any(target.personal for target in event.targets):
                 self._write_personal(event, size)
             else:

@@ -11,7 +11,7 @@ from uuid import uuid4
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, TextClause
 
-from shared import fan_out
+from shared import fan_out, metrics
 from shared.cursor import Cursor
 from shared.frames import Counters, DeletedReason, channel_of, deleted
 from shared.logs import log
@@ -74,10 +74,13 @@ def delete(
     connection: Connection, statement: TextClause, given: Mapping[str, Any], reason: DeletedReason
 ) -> list[Message]:
     """Run a deleting statement on locked inboxes and return the frames that tell it, one for each inbox."""
+    rows = connection.execute(statement, given).mappings().all()
+    # Counted before the commit: what is rolled back is done, and counted, again.
+    metrics.DELETED.add(sum(len(row["ids"]) for row in rows), reason.value)
     return [
         (
             channel_of(row["tenant"], row["recipient"]),
             deleted(Cursor(row["epoch"], row["seq"]), Counters(row["unread"], row["unseen"], 0), row["ids"], reason),
         )
-        for row in connection.execute(statement, given).mappings()
+        for row in rows
     ]

@@ -44,6 +44,8 @@ class Delivery:
     forwarded: bool = False
     #: Events left pending because somebody holds an inbox of theirs.
     held: list[int] = field(default_factory=list)
+    #: Of each event that is done: its type, and when it was accepted (Unix time).
+    done: list[tuple[str, float]] = field(default_factory=list)
 
 
 def deliver(connection: Connection, rows: Rows, careful: bool, *, around: bool = False) -> Delivery:
@@ -143,6 +145,7 @@ class _Batch:
             for inbox, text in there:
                 self._number(event, inbox, text, existing)
             self._move_on(event, "done", len(there))
+            self.delivery.done.append((event.event_type.name, event.accepted_at.timestamp()))
         given = {
             **{f"row_{name}": self._rows[name] for name in fan_out.ROW_COLUMNS},
             **{f"event_{name}": self._ends[name] for name in fan_out.EVENT_COLUMNS},

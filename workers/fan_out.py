@@ -12,13 +12,14 @@ from celery import Task
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, text
 
-from shared import databases, db, fan_out
+from shared import databases, db, fan_out, metrics
 from shared.logs import log, place_of
 from shared.settings import settings
 from shared.wake import FAN_OUT_TASK, wake_flag
 from workers import at_work
 from workers.app import FAN_OUT_ONE_TASK, FORWARD_TASK, PLAN_TASK, app, send, wake
 from workers.deliver import Delivery, deliver
+from workers.measure import count_commits
 from workers.patience import is_away, is_blameless, is_busy, patience, sqlstate_of
 from workers.publish import publish, redis_client
 
@@ -206,6 +207,7 @@ def _judge(key: int, attempt: int, error: Exception) -> None:
         elif attempt >= settings().max_attempts:
             reason = f"Its fan-out failed {attempt} times, at last with {type(error).__name__}."
             connection.execute(fan_out.fail(), {"key": key, "error": reason})
+            metrics.FINISHED.add(1, "given_up")
             log().error("event.given_up", event_key=key, attempts=attempt)
 
 
@@ -217,6 +219,7 @@ def _log_failure(event_name: str, error: Exception, **ids: int) -> None:
 
 def after_commit(delivery: Delivery) -> None:
     """Tell what was committed. Whatever fails here is repaired: streams by the reconciler, tasks by the sweeper."""
+    count(delivery)
     for key in delivery.refused:
         log().warning("event.refused", event_key=key)
     for key in delivery.large:
@@ -229,6 +232,14 @@ def after_commit(delivery: Delivery) -> None:
     counts = Counter(delivery.owners[:taken])
     if counts:
         _count_published(counts)
+
+
+def count(delivery: Delivery) -> None:
+    """Count what was committed just now."""
+    count_commits("urgent", delivery.done)
+    metrics.FINISHED.add(len(delivery.done), "done")
+    metrics.FINISHED.add(len(delivery.refused), "refused")
+    metrics.NOTIFICATIONS.add(len(delivery.owners), "urgent")
 
 
 def _count_published(counts: Counter[int]) -> None:

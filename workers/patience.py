@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shared import db
 from shared.logs import log
+from workers.measure import note_away
 
 #: A statement over its time is as likely its event's fault as the server's: an attempt is counted.
 _QUERY_CANCELED = "57014"
@@ -44,4 +45,5 @@ def patience(task: str) -> Iterator[None]:
     except Exception as error:
         if not db.is_transient(error):
             raise
+        note_away()
         log().warning("database.away", task=task, reason=type(error).__name__, sqlstate=sqlstate_of(error))

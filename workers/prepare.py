@@ -52,6 +52,7 @@ class Prepared:
     derived: bool
     attempts: int
     prefix: str
+    accepted_at: datetime
     now: datetime
     expires_at: datetime | None
     priority: int
@@ -118,6 +119,7 @@ def prepare(row: Row, place: int = 0) -> Prepared:
         derived=row["derived"],
         attempts=row["attempts"],
         prefix=time_prefix(row["accepted_at"]),
+        accepted_at=row["accepted_at"],
         now=row["now"],
         expires_at=None if lives is None else row["now"] + lives,
         priority=PRIORITIES.index(event_type.priority),

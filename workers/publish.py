@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import orjson
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from shared import metrics
 from shared.errors import StartError
 from shared.logs import log
 from shared.settings import settings
+from shared.wake import CONTROL_CHANNEL
 
 #: A fan-out waits no longer than this for Redis; redis-py's own 5 s and 10 retries would hold up a whole lane.
 TIMEOUT_S = 1.0
@@ -25,6 +28,9 @@ TIMEOUT_S = 1.0
 #: anyway: a stopped Redis would cost every batch the timeout.
 PAUSE_S = 1.0
 MAX_PAUSE_S = 5.0
+#: The way from a commit to the sockets is measured at most so often by each process; the stamp is one command more in
+#: a pipeline that goes anyway.
+STAMP_S = 0.25
 #: Commands of one round trip: bounds the buffers on both sides.
 PIPELINE = 500
 
@@ -39,6 +45,8 @@ class _Link:
     client: Redis
     paused_until: float = 0.0
     pause_s: float = PAUSE_S
+    #: When it was last told how long ago something was committed.
+    stamped_at: float = 0.0
 
 
 @lru_cache(maxsize=4)
@@ -69,23 +77,37 @@ def publish(messages: Sequence[Message]) -> int:
     """Publish messages in order; returns how many Redis took. Never raises."""
     link = _link()
     if time.monotonic() < link.paused_until:
+        metrics.UNPUBLISHED.add(len(messages))
         log().warning("publish.dropped", messages=len(messages), reason="paused")
         return 0
+    stamp = _stamp(link)
     taken = 0
     try:
         for start in range(0, len(messages), PIPELINE):
-            taken += _publish_some(messages[start : start + PIPELINE])
+            last = start + PIPELINE >= len(messages)
+            taken += _publish_some(messages[start : start + PIPELINE], stamp if last else ())
         link.pause_s = PAUSE_S
     except (RedisError, OSError) as error:
         link.paused_until = time.monotonic() + link.pause_s
         link.pause_s = min(2 * link.pause_s, MAX_PAUSE_S)
         log().warning("publish.dropped", messages=len(messages) - taken, reason=type(error).__name__)
+    metrics.PUBLISHED.add(taken)
+    metrics.UNPUBLISHED.add(len(messages) - taken)
     return taken
 
 
-def _publish_some(messages: Sequence[Message]) -> int:
+def _stamp(link: _Link) -> Sequence[Message]:
+    """Return what tells the edges, behind all messages, that these were committed now: at most every `STAMP_S`."""
+    now = time.time()
+    if now - link.stamped_at < STAMP_S:
+        return ()
+    link.stamped_at = now
+    return ((CONTROL_CHANNEL, orjson.dumps({"stamp": {"committedAt": now}})),)
+
+
+def _publish_some(messages: Sequence[Message], stamp: Sequence[Message] = ()) -> int:
     with redis_client().pipeline(transaction=False) as pipeline:
-        for channel, body in messages:
+        for channel, body in (*messages, *stamp):
             pipeline.publish(channel, body)
         pipeline.execute()
     return len(messages)

@@ -19,7 +19,7 @@ def test_a_redis_that_fails_again_and_again_is_left_alone_for_longer_up_to_five_
     link = publish._Link(Redis(port=free_port(), retry=Retry(NoBackoff(), 0)))
     now = 100.0
     monkeypatch.setattr(publish, "_link", lambda: link)
-    monkeypatch.setattr(publish, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(publish, "time", SimpleNamespace(monotonic=lambda: now, time=lambda: now))
     tried = []
     with capture_logs() as told:
         for second in range(20):
