@@ -65,7 +65,7 @@ def _told(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(str(item) for item in value)
     if isinstance(value, dict):
-        return json.dumps({name: _told(each) for name, each in value.items()})
+        return json.dumps(value, default=_told)
     return str(value)
 
 
@@ -141,6 +141,11 @@ def worker_part(lane: str, settings: Settings, environment: Mapping[str, str]) -
         folder=PROJECT_ROOT,
         stop_seconds=WORKER_STOP_SECONDS,
     )
+
+
+def relay_part(environment: Mapping[str, str]) -> Part:
+    """Return the relay of producers' outboxes. Killed at any point it loses and doubles nothing."""
+    return Part(name="relay", command=_python("workers.relay"), environment=environment, folder=PROJECT_ROOT)
 
 
 def beat_part(settings: Settings, environment: Mapping[str, str]) -> Part:

@@ -19,6 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import SettingsError
+from shared.outbox_setting import Outbox, decoded, require_outboxes
 from shared.settings_checks import (
     COOKIE_NAME,
     SIGNERS,
@@ -71,6 +72,10 @@ class Settings(BaseSettings):
     tenant_database_owners: Annotated[dict[str, SecretStr], NoDecode] = Field(default_factory=dict)
     #: Whoever is registered with one of these roles is at home in the shared database.
     shared_roles: Annotated[tuple[str, ...], NoDecode] = ("super_admin", "university_admin")
+    #: Producers' own databases whose outboxes the relay empties; as JSON, {"name": {"url": …, "tenants": […]}}.
+    outboxes: Annotated[dict[str, Outbox], NoDecode] = Field(default_factory=dict)
+    #: How often the relay looks into an outbox in which it found nothing.
+    outbox_poll_seconds: float = Field(0.2, gt=0, le=60)
     redis_url: SecretStr | None = None
     broker_url: SecretStr | None = None
 
@@ -191,6 +196,17 @@ class Settings(BaseSettings):
                 raise ValueError(f"must give each tenant a URL such as {_DATABASE_EXAMPLE}")
         return value
 
+    @field_validator("outboxes", mode="before")
+    @classmethod
+    def _decoded_outboxes(cls, value: Any) -> Any:
+        return decoded(value) if isinstance(value, str) else value
+
+    @field_validator("outboxes")
+    @classmethod
+    def _whole_outboxes(cls, value: dict[str, Outbox]) -> dict[str, Outbox]:
+        require_outboxes(value, _DATABASE)
+        return value
+
     @model_validator(mode="after")
     def _one_way_to_sign_in(self) -> Settings:
         require_one_signer(self)
@@ -237,8 +253,10 @@ def runtime_file(data_dir: Path) -> Path:
 
 
 def _sentence(error: Any) -> str:
-    name = "CARILLON_" + str(error["loc"][0]).upper() if error["loc"] else "settings"
-    return f"{name}: {error['msg'].removeprefix('Value error, ')}."
+    setting, *within = error["loc"] or ("settings",)
+    name = f"CARILLON_{setting.upper()}" if error["loc"] else setting
+    place = f"{'.'.join(str(step) for step in within)}: " if within else ""
+    return f"{name}: {place}{error['msg'].removeprefix('Value error, ')}."
 
 
 def data_dir() -> Path:

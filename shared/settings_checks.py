@@ -17,7 +17,7 @@ SIGNERS = ("jwt_secret", "jwt_public_key", "jwt_jwks_url")
 COOKIE_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$"
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 #: As `shared.directory.TENANT`, which imports settings.
-_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", re.ASCII)
+TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 #: Words that stand in examples and templates, and never in a secret that a machine drew.
 _TELLTALES = ("change", "example", "secret", "password", "default", "carillon", "development")
@@ -111,5 +111,5 @@ def decoded_by_tenant(value: str) -> Any:
 def require_tenants(tenants: Iterable[str]) -> None:
     """Raise ValueError for tenants that cannot have a database of their own."""
     for tenant in tenants:
-        if tenant in ("platform", "shared") or not _TENANT.fullmatch(tenant):
+        if tenant in ("platform", "shared") or not TENANT.fullmatch(tenant):
             raise ValueError("must name tenants, but neither platform nor shared: what is everybody's is shared")

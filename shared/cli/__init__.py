@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shared.cli import audit, catalog, demo, doctor, events, keys, publish, recipients, revoke, status, tail
+from shared.cli import audit, catalog, demo, doctor, events, keys, outbox, publish, recipients, revoke, status, tail
 from shared.cli.console import run
 
 app = typer.Typer(
@@ -47,10 +47,12 @@ app.command()(doctor.doctor)
 app.command()(audit.audit)
 app.command()(keys.token)
 app.command()(revoke.revoke)
+app.command()(outbox.relay)
 app.add_typer(keys.key_app, name="key")
 app.add_typer(keys.secret_app, name="secret")
 app.add_typer(recipients.recipients_app, name="recipients")
 app.add_typer(events.events_app, name="events")
+app.add_typer(outbox.outbox_app, name="outbox")
 app.add_typer(catalog.catalog_app, name="catalog")
 app.add_typer(events.epoch_app, name="epoch")
 app.add_typer(demo.demo_app, name="demo")

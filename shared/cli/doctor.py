@@ -59,10 +59,10 @@ def _print(found: list[Finding]) -> None:
 
 def _findings(url: str | None, token: str, quick: bool) -> Iterator[Finding]:
     """Yield every finding, in the order in which they should be mended."""
-    from shared.doctor import database, host, redis_servers
+    from shared.doctor import database, host, outboxes, redis_servers
     from shared.settings import settings
 
-    for looked_at in (host, database, redis_servers):
+    for looked_at in (host, database, outboxes, redis_servers):
         yield from looked_at.checks(settings())
     yield from _server()
     if url is not None:

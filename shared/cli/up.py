@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from rich.panel import Panel
 from rich.table import Table
 
-from shared import db, launch, parts, runtime
+from shared import db, launch, outbox, parts, runtime
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from shared.joint_log import JointLog, use_colour
 from shared.processes import Part
@@ -71,6 +71,8 @@ async def _start(supervisor: Supervisor, settings: Settings, cookie_secret: str,
     environment = {**parts.inherited(os.environ), **parts.settings_environment(told)}
     await asyncio.to_thread(db.migrate_configured, settings)
     log.line("carillon", "the database is migrated")
+    for reason in (await asyncio.to_thread(outbox.require_all_usable, settings)).values():
+        log.line("carillon", reason)
     supervisor.start([parts.api_part(settings, environment), *_workers(settings, environment)])
     password = settings.flower_password.get_secret_value() if settings.flower_password else ""
     flower = parts.flower_part(settings, environment, password, cookie_secret)
@@ -102,7 +104,8 @@ def _urls(postgres: EmbeddedPostgres | None, redis: EmbeddedRedis | None, settin
 
 
 def _workers(settings: Settings, environment: dict[str, str]) -> list[Part]:
-    return [parts.worker_part(lane, settings, environment) for lane in parts.LANES]
+    lanes = [parts.worker_part(lane, settings, environment) for lane in parts.LANES]
+    return [*lanes, parts.relay_part(environment)] if settings.outboxes else lanes
 
 
 def _panel(settings: Settings) -> Panel:
