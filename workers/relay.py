@@ -116,6 +116,8 @@ def _event_of(chosen: Outbox, row: Row) -> Event:
     if row["event"] is None:
         raise too_large
     value = strict_json.parse(row["event"])
+    if not isinstance(value, dict):
+        raise InvalidInput("The event must be a JSON object.")
     event = cloudevent.read(value)
     if len(orjson.dumps(value)) > most:
         raise too_large

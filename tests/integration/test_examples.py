@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
+from shared import db, directory
 from shared.settings import PROJECT_ROOT
-from tests.producers import make_key
+from tests.outboxes import dumped, make, relay_once, setting
+from tests.producers import make_key, rows
 from tests.servers import ApiServer
 
 FIRST = """\
@@ -19,6 +21,12 @@ again: duplicate
 refused: data.badge_title is required, data.certificate_id is required
 state: accepted
 batch: 10 accepted, 0 posted before
+"""
+OUTBOX = """\
+c-101: accepted
+c-102: accepted
+c-103: accepted
+2 certificates, each with its event
 """
 AGAIN = FIRST.replace("2 new, 0 known", "0 new, 2 known").replace("first time: accepted", "first time: duplicate")
 
@@ -33,3 +41,20 @@ def test_the_producer_posts_and_again_posts_nothing_new(api_server: ApiServer) -
         for _ in range(2)
     ]
     assert told == [FIRST, AGAIN.replace("10 accepted, 0 posted", "0 accepted, 10 posted")]
+
+
+def test_certificates_and_their_events_are_one_transaction(
+    empty_database_url: str, settings_env: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    make(empty_database_url)
+    settings_env["CARILLON_OUTBOXES"] = dumped(setting(empty_database_url, "uni-berlin"))
+    request.getfixturevalue("configured")
+    with db.transaction("uni-berlin") as connection:
+        directory.ensure_tenant(connection, "uni-berlin")
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT / "clients" / "python")}
+    command = [sys.executable, str(PROJECT_ROOT / "examples" / "outbox.py"), empty_database_url]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert ran.stdout == OUTBOX
+    assert relay_once().stored == [1, 2]
+    stored = rows(settings_env["CARILLON_DATABASE_URL"], "SELECT id FROM events ORDER BY id")
+    assert stored == [("issued-c-101",), ("issued-c-102",)]

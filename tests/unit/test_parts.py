@@ -20,6 +20,8 @@ def settings(tmp_path: Path) -> Settings:
         jwt_secret=SECRET,
         action_url_hosts=("a.example", "b.example"),
         worker_concurrency=3,
+        tenant_databases={"uni-north": "postgresql://u:p@h/north"},
+        outboxes={"registrar": {"url": "postgresql://u:p@h/d", "tenants": ["uni-north", "*"]}},
     )
 
 

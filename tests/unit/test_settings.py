@@ -37,6 +37,33 @@ def test_every_setting_is_written_down_and_nothing_else() -> None:
         ("CARILLON_REDIS_URL", "localhost:6379", "CARILLON_REDIS_URL: must be a URL such as redis://"),
         ("CARILLON_REDIS_URL", "redis://:hunter2@h:no/0", "CARILLON_REDIS_URL: must be a URL such as redis://"),
         ("CARILLON_BROKER_URL", "localhost", "CARILLON_BROKER_URL: must be a URL such as redis://"),
+        ("CARILLON_OUTBOXES", "postgresql://h/d", "CARILLON_OUTBOXES: must be a JSON object such as {"),
+        ("CARILLON_OUTBOXES", '{"a": {"url": "x"}}', "CARILLON_OUTBOXES: a.tenants: Field required."),
+        (
+            "CARILLON_OUTBOXES",
+            '{"a": {"url": "mysql://u:hunter2@h/d", "tenants": ["*"]}}',
+            "CARILLON_OUTBOXES: must give a a URL such as postgresql://",
+        ),
+        (
+            "CARILLON_OUTBOXES",
+            '{"a": {"url": "postgresql://h/d", "tenants": []}}',
+            "CARILLON_OUTBOXES: must name the tenants that a may post for, or * for all.",
+        ),
+        (
+            "CARILLON_OUTBOXES",
+            '{"A b": {"url": "postgresql://h/d", "tenants": ["*"]}}',
+            "CARILLON_OUTBOXES: must name each outbox in lower-case letters",
+        ),
+        (
+            "CARILLON_OUTBOXES",
+            '{"a": {"url": "postgresql://h/d", "tenants": ["*"]}, "b": {"url": "postgresql://h/d", "tenants": ["*"]}}',
+            "CARILLON_OUTBOXES: must name each outbox once: b is one of the others.",
+        ),
+        (
+            "CARILLON_OUTBOXES",
+            '{"a": {"url": "postgresql://h/d", "tenants": ["*"], "password": "hunter2"}}',
+            "CARILLON_OUTBOXES: a.password: Unexpected keyword argument.",
+        ),
     ],
 )
 def test_a_wrong_setting_is_a_sentence_that_names_it(

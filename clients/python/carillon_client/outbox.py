@@ -1,7 +1,8 @@
-"""Publishing in your own transaction, where you share Carillon's database: the event exists if that commits.
+"""Publishing in your own transaction, in Carillon's database or in one of yours: the event exists if that commits.
 
-The database checks the envelope at once; the type and its data are checked when a worker takes the event, so a wrong
-one ends as `failed` (`Client.event` tells). Your role needs: `GRANT EXECUTE ON FUNCTION carillon_publish(jsonb) TO …`.
+Where you share Carillon's database, it checks the envelope at once, and a wrong type or wrong data ends as `failed`
+(`Client.event` tells). A database of your own has an outbox (`carillon outbox sql` prints it), which Carillon's relay
+empties; what is wrong stays there with its reason. Either way your role may call `carillon_publish(jsonb)`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ Status = Literal["accepted", "duplicate"]
 def publish(session: Any, event: Event | Mapping[str, Any]) -> Status:
     """Publish with the commit of `session`: a SQLAlchemy session or connection, or a psycopg connection or cursor.
 
-    Returns `duplicate` for what was posted before. Raises the driver's error, which ends your transaction, for an
+    Returns `duplicate` for what was posted before; from an outbox of your own always `accepted`: there the relay finds
+    what was posted before, and it notifies nobody again. Raises the driver's error, which ends your transaction, for an
     envelope that is not valid, an unknown tenant, or other content under the same id.
     """
     return _status(session.execute(*_statement(session, event)).fetchone())
