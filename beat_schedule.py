@@ -31,6 +31,9 @@ PURGE_TASK = "carillon.purge"
 FORGET_TASK = "carillon.forget"
 TIDY_TASK = "carillon.tidy"
 FAILED_LOGINS_TASK = "carillon.failed_logins"
+COUNTERS_TASK = "carillon.audit_counters"
+PRESENCE_TASK = "carillon.clear_places"
+PRESENCE_S = 300.0
 HEARTBEAT_S = 5.0
 #: A run that no worker took for so long has nothing to add to later ones: bounds what waits for workers to return. Beat
 #: tells the moment by its clock, and the worker compares it with its own: where they differ by more than this, a worker
@@ -45,6 +48,8 @@ JOBS = (
     Job(PURGE_TASK, 300.0, MAINTENANCE_QUEUE, "tombstones are kept for days: minutes do not matter, bulk does"),
     Job(FORGET_TASK, 3_600.0, MAINTENANCE_QUEUE, "events are kept for weeks"),
     Job(TIDY_TASK, 3_600.0, MAINTENANCE_QUEUE, "sessions last for hours, the audit log for months"),
+    Job(COUNTERS_TASK, 60.0, MAINTENANCE_QUEUE, "2,000 inboxes each time: a million are recounted three times a day"),
+    Job(PRESENCE_TASK, PRESENCE_S, MAINTENANCE_QUEUE, "places of dead processes count for nobody: memory alone waits"),
     *(
         Job(HEARTBEAT_TASK, HEARTBEAT_S, queue, "/readyz knows within seconds that a lane stands still", (lane,))
         for lane, queue in LANES.items()

@@ -11,7 +11,12 @@ from functools import cache
 from sqlalchemy import TextClause, text
 
 #: What the person had of it is gone at once; the rest of the row tells cursors that it was there.
-_TOMBSTONE = "deleted_at = now(), title = '', message = '', action_url = NULL, metadata = '{}'"
+_TOMBSTONE = (
+    "deleted_at = coalesce(CAST(:now AS timestamptz), now()), deleted_for = :reason, "
+    "title = '', message = '', action_url = NULL, metadata = '{}'"
+)
+#: The clock that a job goes by: the one that it was given, else the database's.
+_NOW = "coalesce(CAST(:now AS timestamptz), now())"
 _COUNTED = """
     count(*) FILTER (WHERE c.read_at IS NULL) AS unread, count(*) FILTER (WHERE c.seen_at IS NULL) AS unseen,
     count(*) FILTER (WHERE c.archived_at IS NULL) AS total, array_agg(c.id::text ORDER BY c.id) AS ids"""
@@ -27,7 +32,7 @@ _GONE = f"""
 def delete_these() -> TextClause:
     """Delete those of these notifications that still exist, in locked inboxes; selects each inbox after its change.
 
-    Parameters: ids. Rows: epoch, key, tenant, recipient, seq, unread, unseen, ids.
+    Parameters: ids, reason, now. Rows: epoch, key, tenant, recipient, seq, unread, unseen, ids.
     """
     return text(f"""
         WITH chosen AS (
@@ -79,22 +84,30 @@ def due_cancels() -> TextClause:
 
 @cache
 def expired() -> TextClause:
-    """Select expired notifications, the longest expired first: id, key. Parameters: limit."""
-    return text("""
-        SELECT n.id, n.key FROM notifications n WHERE n.deleted_at IS NULL AND n.expires_at < now()
+    """Select expired notifications, the longest expired first: id, key. Parameters: now, limit."""
+    return text(f"""
+        SELECT n.id, n.key FROM notifications n WHERE n.deleted_at IS NULL AND n.expires_at < {_NOW}
         ORDER BY n.expires_at LIMIT :limit""")
+
+
+#: An inbox's cap: its tenant's own, where the settings give it one.
+_CAP = """coalesce((SELECT u.cap FROM unnest(CAST(:tenants AS text[]), CAST(:caps AS bigint[])) AS u(tenant, cap)
+        WHERE u.tenant = i.tenant), :cap)"""
 
 
 @cache
 def over_cap() -> TextClause:
-    """Select inboxes with more than `cap` created since they were capped: key, excess. Parameters: after, limit.
+    """Select inboxes with more than their cap created since they were capped: key, excess.
 
     `capped` is the ordinal up to which everything is gone: arithmetic finds what is due, where a look for the oldest
-    row that is left would step over hundreds of tombstones in every inbox.
+    row that is left would step over hundreds of tombstones in every inbox. Parameters: cap, and those of some tenants
+    (tenants, caps); least (the least of all these), after, limit.
     """
-    return text("""
-        SELECT i.key, i.created - :cap - i.capped AS excess FROM inboxes i
-        WHERE i.created - i.capped > :cap AND i.key > :after ORDER BY i.key LIMIT :limit""")
+    return text(f"""
+        SELECT f.key, f.over - f.cap AS excess FROM (
+            SELECT i.key, i.created - i.capped AS over, {_CAP} AS cap FROM inboxes i
+            WHERE i.created - i.capped > :least AND i.key > :after) f
+        WHERE f.over > f.cap ORDER BY f.key LIMIT :limit""")
 
 
 @cache
@@ -102,17 +115,53 @@ def cap_these() -> TextClause:
     """Delete what locked inboxes have over the cap, `most` of each at most; rows as `delete_these`.
 
     An inbox whose surplus was deleted by its owner already is only marked as capped, which is no change.
-    Parameters: keys, cap, most.
+    Parameters: keys, cap, tenants, caps, most, reason, now.
     """
     return text(f"""
         WITH due AS (
-            SELECT i.key, i.capped, least(i.created - :cap, i.capped + :most) AS up_to FROM inboxes i
-            WHERE i.key = ANY(CAST(:keys AS bigint[])) AND i.created - i.capped > :cap),
+            SELECT i.key, i.capped, least(i.created - i.cap, i.capped + :most) AS up_to
+            FROM (SELECT i.*, {_CAP} AS cap FROM inboxes i WHERE i.key = ANY(CAST(:keys AS bigint[]))) i
+            WHERE i.created - i.capped > i.cap),
         per_inbox AS (
             SELECT d.key, d.up_to, s.* FROM due d CROSS JOIN LATERAL (
                 SELECT count(*) AS many, {_COUNTED} FROM notifications c
                 WHERE c.key = d.key AND c.ordinal > d.capped AND c.ordinal <= d.up_to AND c.deleted_at IS NULL) s),
         moved AS (UPDATE inboxes i SET capped = p.up_to, seq = i.seq + least(p.many, 1), {_COUNTERS}
+                  FROM per_inbox p WHERE i.key = p.key RETURNING {_TOLD}, p.many),
+        gone AS ({_GONE})
+        SELECT d.epoch, m.* FROM moved m CROSS JOIN deployment d WHERE m.many > 0 ORDER BY m.key""")
+
+
+@cache
+def new_to_type_caps() -> TextClause:
+    """Select inboxes that got something since the caps of types were last kept there: key. Parameters: after, limit."""
+    return text("""
+        SELECT i.key FROM inboxes i WHERE i.created > i.type_capped AND i.key > :after ORDER BY i.key LIMIT :limit""")
+
+
+@cache
+def cap_types_of_these() -> TextClause:
+    """Delete what locked inboxes show of some types beyond the last `cap` of each, `most` of an inbox at most.
+
+    Oldest first; an inbox of which more was to go is looked at again. Rows as `delete_these`. Parameters: keys, types,
+    caps, most, reason, now.
+    """
+    return text(f"""
+        WITH due AS (
+            SELECT i.key, i.capped FROM inboxes i
+            WHERE i.key = ANY(CAST(:keys AS bigint[])) AND i.created > i.type_capped),
+        per_inbox AS (
+            SELECT d.key, s.* FROM due d CROSS JOIN LATERAL (
+                SELECT count(*) AS many, {_COUNTED} FROM (
+                    SELECT r.* FROM (
+                        SELECT n.id, n.ordinal, n.read_at, n.seen_at, n.archived_at, t.cap,
+                               row_number() OVER (PARTITION BY n.type ORDER BY n.ordinal DESC) AS place
+                        FROM notifications n
+                        JOIN unnest(CAST(:types AS text[]), CAST(:caps AS bigint[])) AS t(type, cap) ON t.type = n.type
+                        WHERE n.key = d.key AND n.ordinal > d.capped AND n.deleted_at IS NULL) r
+                    WHERE r.place > r.cap ORDER BY r.ordinal LIMIT :most) c) s),
+        moved AS (UPDATE inboxes i SET seq = i.seq + least(p.many, 1), {_COUNTERS},
+                      type_capped = CASE WHEN p.many < :most THEN i.created ELSE i.type_capped END
                   FROM per_inbox p WHERE i.key = p.key RETURNING {_TOLD}, p.many),
         gone AS ({_GONE})
         SELECT d.epoch, m.* FROM moved m CROSS JOIN deployment d WHERE m.many > 0 ORDER BY m.key""")
@@ -125,25 +174,31 @@ _FINISHED = """NOT EXISTS (SELECT FROM events e WHERE e.key = n.event_key
 
 @cache
 def old_tombstones() -> TextClause:
-    """Select tombstones older than `days`: id, key. Parameters: days, limit."""
+    """Select tombstones older than `days`: id, key. Parameters: now, days, limit."""
     return text(f"""
         SELECT n.id, n.key FROM notifications n
-        WHERE n.deleted_at < now() - make_interval(days => :days) AND {_FINISHED} ORDER BY n.deleted_at LIMIT :limit""")
+        WHERE n.deleted_at < {_NOW} - make_interval(days => :days) AND {_FINISHED}
+        ORDER BY n.deleted_at LIMIT :limit""")
 
 
 @cache
 def surplus_tombstones() -> TextClause:
-    """Select tombstones that are not among the last `keep` created of their inbox: id, key. Parameters: after, limit.
+    """Select tombstones that are not among the last `keep` created of their inbox, or of its tenant's cap where that is
+    more: id, key. Parameters: keep, tenants, caps, after, limit.
 
     With `keep` at least the cap, nothing else is that old once the cap has run; so no inbox has more than `keep`
     tombstones, without anybody counting them. `after`: an inbox key.
     """
+    keep = _CAP.replace(":cap)", "0)")
     return text(f"""
-        SELECT n.id, n.key FROM inboxes i CROSS JOIN LATERAL (
+        SELECT n.id, n.key FROM (
+            SELECT i.key, i.created, greatest(:keep, {keep}) AS keep FROM inboxes i
+            WHERE i.created > :keep AND i.key > :after) i
+        CROSS JOIN LATERAL (
             SELECT n.id, n.key FROM notifications n
-            WHERE n.key = i.key AND n.ordinal <= i.created - :keep AND n.deleted_at IS NOT NULL AND {_FINISHED}
+            WHERE n.key = i.key AND n.ordinal <= i.created - i.keep AND n.deleted_at IS NOT NULL AND {_FINISHED}
             ORDER BY n.ordinal LIMIT :limit) n
-        WHERE i.created > :keep AND i.key > :after ORDER BY i.key LIMIT :limit""")
+        ORDER BY i.key LIMIT :limit""")
 
 
 @cache
@@ -163,11 +218,12 @@ def old_events() -> TextClause:
     """Select events after `after`, in key order, which is nearly the order of acceptance.
 
     Rows: key, accepted_at, is_old (accepted and finished more than `days` ago), is_young (accepted since then).
+    Parameters: now, days, after, limit.
     """
-    return text("""
+    return text(f"""
         SELECT e.key, e.accepted_at, e.accepted_at >= b.bound AS is_young,
                coalesce(e.accepted_at < b.bound AND e.finished_at < b.bound, false) AS is_old
-        FROM events e, (SELECT now() - make_interval(days => :days) AS bound) b
+        FROM events e, (SELECT {_NOW} - make_interval(days => :days) AS bound) b
         WHERE e.key > :after ORDER BY e.key LIMIT :limit""")
 
 

@@ -267,7 +267,7 @@ _BULK = {
     "read": ("n.read_at IS NULL", "read_at = :now, seen_at = coalesce(n.seen_at, :now)"),
     "delete": ("n.read_at IS NOT NULL", None),
 }
-_TOMBSTONE = "deleted_at = :now, title = '', message = '', action_url = NULL, metadata = '{}'"
+_TOMBSTONE = "deleted_at = :now, deleted_for = 'user', title = '', message = '', action_url = NULL, metadata = '{}'"
 
 
 def change_many(kind: str) -> TextClause:

@@ -10,6 +10,7 @@ import httpx
 import redis
 from sqlalchemy import Connection, TextClause, text
 
+from shared import jobs
 from shared.settings import Settings
 from shared.wake import ACCEPT_QUEUE, CHUNK_QUEUE, FAN_OUT_QUEUE, MAINTENANCE_QUEUE
 
@@ -33,6 +34,7 @@ _COUNTS: dict[str, TextClause] = {
     "directory": text(
         "SELECT (SELECT count(*) FROM tenants) AS tenants, (SELECT count(*) FROM recipients) AS recipients"
     ),
+    "jobs": jobs.read(),
     "failed": text("""SELECT tenant, source, id, type, attempts, error, finished_at FROM events
         WHERE state = 'failed' ORDER BY key DESC LIMIT :limit"""),
 }
@@ -53,12 +55,18 @@ def of_database(connection: Connection) -> dict[str, Any]:
         "lanes": {row["lane"]: round(row["seconds_ago"], 1) for row in rows("lanes")},
         "inboxes": inboxes,
         "directory": directory,
+        "jobs": rows("jobs"),
         "failed": [_failed(row) for row in rows("failed", limit=RECENT_FAILED)],
     }
 
 
 def of_all(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the same of several databases: the shared one's, with the counts of all summed."""
+    """Return the same of all databases: the shared one's, with the counts of all summed, and the jobs' runs joined."""
+    last = jobs.told([row for each in told for row in each["jobs"]])
+    return {**_summed(told), "jobs": last}
+
+
+def _summed(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
     first, *rest = told
     if not rest:
         return first

@@ -36,7 +36,11 @@ _REVOKE = text("""
 _RECENT = text("""
     SELECT tenant, recipient, extract(epoch FROM revoked_at)::float AS at FROM revocations
     WHERE revoked_at > clock_timestamp() - make_interval(secs => :within) ORDER BY revoked_at DESC LIMIT :most""")
-_FORGET = text("DELETE FROM revocations WHERE revoked_at < clock_timestamp() - make_interval(secs => :kept)")
+_FORGET = text("""
+    DELETE FROM revocations WHERE (tenant, recipient) IN (
+        SELECT r.tenant, r.recipient FROM revocations r
+        WHERE r.revoked_at < clock_timestamp() - make_interval(secs => :kept) LIMIT :most)
+      AND revoked_at < clock_timestamp() - make_interval(secs => :kept) RETURNING recipient""")
 
 
 def revoke(tenant: str, recipient: str = EVERYONE) -> Program[Revocation]:
@@ -56,6 +60,6 @@ def recent(within_s: float, most: int) -> Program[list[Revocation]]:
     return [Revocation(**row) for row in rows]
 
 
-def forget() -> Program[None]:
-    """Remove the revocations that no living token can meet."""
-    yield _FORGET, {"kept": KEPT_S}
+def forget(most: int) -> Program[int]:
+    """Remove revocations that no living token can meet, `most` at most; returns how many."""
+    return len((yield _FORGET, {"kept": KEPT_S, "most": most}))

@@ -56,7 +56,9 @@ _END = text("DELETE FROM sessions WHERE name = :name RETURNING tenant, recipient
 _ENDED = text("""
     SELECT asked.name FROM unnest(CAST(:names AS text[])) AS asked (name)
     WHERE NOT EXISTS (SELECT FROM sessions s WHERE s.name = asked.name AND s.expires_at > clock_timestamp())""")
-_FORGET = text("DELETE FROM sessions WHERE expires_at < clock_timestamp()")
+_FORGET = text("""
+    DELETE FROM sessions WHERE name IN (
+        SELECT s.name FROM sessions s WHERE s.expires_at < clock_timestamp() LIMIT :most) RETURNING name""")
 
 
 def create(tenant: str, recipient: str, roles: Sequence[str], expires_at: float) -> Program[str]:
@@ -93,6 +95,6 @@ def ended(names: Sequence[str]) -> Program[list[str]]:
     return [row["name"] for row in rows]
 
 
-def forget() -> Program[None]:
-    """Remove the sessions that have expired."""
-    yield _FORGET, {}
+def forget(most: int) -> Program[int]:
+    """Remove sessions that have expired, `most` at most; returns how many."""
+    return len((yield _FORGET, {"most": most}))

@@ -25,6 +25,7 @@ from shared.settings_checks import (
     SIGNERS,
     Algorithm,
     decoded_by_tenant,
+    decoded_caps,
     require_fit_for_production,
     require_introspection,
     require_one_signer,
@@ -133,6 +134,10 @@ class Settings(BaseSettings):
     replay_max_changes: int = Field(500, ge=1, le=10_000)
     inbox_cap: int = Field(100, ge=1, le=10_000)
     audit_retention_days: int = Field(365, ge=30)
+    #: Tenants whose inboxes keep more or fewer than `inbox_cap`.
+    tenant_inbox_caps: Annotated[dict[str, Annotated[int, Field(ge=1, le=10_000)]], NoDecode] = Field(
+        default_factory=dict
+    )
     event_retention_days: int = Field(30, ge=1)
     failed_login_threshold: int = Field(3, ge=1, le=100)
     failed_login_window_minutes: int = Field(15, ge=1, le=1_440)
@@ -186,6 +191,11 @@ class Settings(BaseSettings):
     @classmethod
     def _by_tenant(cls, value: Any) -> Any:
         return decoded_by_tenant(value) if isinstance(value, str) else value
+
+    @field_validator("tenant_inbox_caps", mode="before")
+    @classmethod
+    def _caps(cls, value: Any) -> Any:
+        return decoded_caps(value) if isinstance(value, str) else value
 
     @field_validator("tenant_databases", "tenant_database_owners")
     @classmethod

@@ -108,6 +108,17 @@ def decoded_by_tenant(value: str) -> Any:
     return told
 
 
+def decoded_caps(value: str) -> Any:
+    """Return what a JSON object of tenants and numbers says; raises ValueError for anything else."""
+    try:
+        told = json.loads(value or "{}")
+    except ValueError:
+        told = None
+    if not isinstance(told, dict) or not all(type(each) is int for each in told.values()):
+        raise ValueError('must be a JSON object of whole numbers such as {"uni-berlin": 500}')
+    return told
+
+
 def require_tenants(tenants: Iterable[str]) -> None:
     """Raise ValueError for tenants that cannot have a database of their own."""
     for tenant in tenants:

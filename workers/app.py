@@ -164,6 +164,8 @@ app = Celery(
         "workers.cancel",
         "workers.sweep",
         "workers.retention",
+        "workers.counters",
+        "workers.presence",
         "workers.failed_logins",
         "workers.heartbeat",
         "workers.measure",

@@ -8,15 +8,16 @@ from shared import db, deletions, fan_out
 from shared.frames import DeletedReason
 from shared.notification_id import id_range
 from workers.app import WITHDRAW_TASK, app, send
-from workers.deletions import BATCH, delete, in_batches, lock, one_job_at_a_time
+from workers.deletions import BATCH, delete, lock, one_job_at_a_time
+from workers.jobs import in_batches
 from workers.patience import patience
-from workers.publish import Message, publish
+from workers.publish import publish
 
 
 @app.task(name=WITHDRAW_TASK)
 def withdraw_task(event_key: int) -> None:
     """Withdraw an event in state `cancelling`."""
-    with patience(WITHDRAW_TASK), one_job_at_a_time(WITHDRAW_TASK) as mine:
+    with patience(WITHDRAW_TASK), one_job_at_a_time(WITHDRAW_TASK, waits=False) as mine:
         if mine and not withdraw(event_key):
             send(WITHDRAW_TASK, event_key)
 
@@ -55,9 +56,7 @@ class _Withdrawal:
                 return False
             lock(connection, [row.key for row in rows])
             ids = [row.id for row in rows]
-            messages: list[Message] = delete(
-                connection, deletions.delete_these(), {"ids": ids}, DeletedReason.WITHDRAWN
-            )
-        publish(messages)
+            gone = delete(connection, deletions.delete_these(), {"ids": ids}, DeletedReason.WITHDRAWN)
+        publish(gone.messages)
         self._after = ids[-1]
         return True

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from redis.exceptions import RedisError
@@ -15,28 +15,42 @@ from shared import fan_out, metrics
 from shared.cursor import Cursor
 from shared.frames import Counters, DeletedReason, channel_of, deleted
 from shared.logs import log
+from workers.app import send
 from workers.publish import Message, redis_client
 
 #: Rows that one transaction deletes: as many inboxes are locked at most, for 100 ms.
 BATCH = 2_000
-#: A job ends after this and queues itself again: the sweeper waits behind it where a lane has one process.
-JOB_S = 5.0
 #: Longer than a job's time and its last batch.
 LEASE_MS = 20_000
 LEASE = "carillon:housekeeping"
-#: Between two batches a job rests as long as the last one took, up to this.
-MAX_REST_S = 0.2
+#: The jobs that came while another one worked: whoever ends queues them.
+WAITING = "carillon:housekeeping:waiting"
+WAITING_S = 60
+#: More jobs than there are.
+MOST_WAITING = 100
+
+
+class Deleted(NamedTuple):
+    """What one transaction deletes: how many rows, and the frames that tell it, one for each inbox."""
+
+    rows: int
+    messages: list[Message]
 
 
 @contextmanager
-def one_job_at_a_time(job: str) -> Iterator[bool]:
+def one_job_at_a_time(job: str, *, waits: bool = True) -> Iterator[bool]:
     """Yield whether this job may run: not while another one does, so that a lane of two always has one for sweeps.
 
-    For economy alone: two that ran at once, two beats' or after Redis was lost, would do nothing wrong.
+    For economy alone: two that ran at once, two beats' or after Redis was lost, would do nothing wrong. A job that
+    `waits` is queued again when the other one ends: of two that beat sends at the same moment, none is left out.
     """
     token = uuid4().hex
     try:
-        taken = bool(redis_client().set(LEASE, token, nx=True, px=LEASE_MS))
+        taken = _take(token)
+        if not taken and waits:
+            _wait(job)
+            # The other one may have ended in between.
+            taken = _take(token)
     except (RedisError, OSError):
         taken = True
     if not taken:
@@ -48,21 +62,22 @@ def one_job_at_a_time(job: str) -> Iterator[bool]:
             _give_back(token)
 
 
+def _take(token: str) -> bool:
+    return bool(redis_client().set(LEASE, token, nx=True, px=LEASE_MS))
+
+
+def _wait(job: str) -> None:
+    redis_client().sadd(WAITING, job)
+    redis_client().expire(WAITING, WAITING_S)
+
+
 def _give_back(token: str) -> None:
     with suppress(RedisError, OSError):
         if redis_client().get(LEASE) == token.encode():
             redis_client().delete(LEASE)
-
-
-def in_batches(batch: Callable[[], bool], seconds: float = JOB_S) -> bool:
-    """Call `batch` until it returns False (nothing left) or the job's time is over; returns whether all was done."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        started = time.monotonic()
-        if not batch():
-            return True
-        time.sleep(min(MAX_REST_S, time.monotonic() - started))
-    return False
+        waiting: Any = redis_client().spop(WAITING, MOST_WAITING)
+        for job in waiting:
+            send(bytes(job).decode())
 
 
 def lock(connection: Connection, keys: Sequence[int]) -> None:
@@ -71,16 +86,21 @@ def lock(connection: Connection, keys: Sequence[int]) -> None:
 
 
 def delete(
-    connection: Connection, statement: TextClause, given: Mapping[str, Any], reason: DeletedReason
-) -> list[Message]:
-    """Run a deleting statement on locked inboxes and return the frames that tell it, one for each inbox."""
-    rows = connection.execute(statement, given).mappings().all()
+    connection: Connection,
+    statement: TextClause,
+    given: Mapping[str, Any],
+    reason: DeletedReason,
+    now: datetime | None = None,
+) -> Deleted:
+    """Run a deleting statement on locked inboxes. `now` None: the database's clock."""
+    parameters = {**given, "reason": reason.value, "now": now}
+    rows = connection.execute(statement, parameters).mappings().all()
+    many = sum(len(row["ids"]) for row in rows)
     # Counted before the commit: what is rolled back is done, and counted, again.
-    metrics.DELETED.add(sum(len(row["ids"]) for row in rows), reason.value)
-    return [
-        (
-            channel_of(row["tenant"], row["recipient"]),
-            deleted(Cursor(row["epoch"], row["seq"]), Counters(row["unread"], row["unseen"], 0), row["ids"], reason),
-        )
-        for row in rows
-    ]
+    metrics.DELETED.add(many, reason.value)
+    return Deleted(many, [_told(row, reason) for row in rows])
+
+
+def _told(row: Mapping[Any, Any], reason: DeletedReason) -> Message:
+    cursor, counters = Cursor(row["epoch"], row["seq"]), Counters(row["unread"], row["unseen"], 0)
+    return channel_of(row["tenant"], row["recipient"]), deleted(cursor, counters, row["ids"], reason)

@@ -21,8 +21,8 @@ from shared.logs import log
 from shared.settings import settings
 from workers.app import app, send, wake
 from workers.chunks import chunk_size
-from workers.deletions import in_batches
 from workers.everywhere import in_every_database
+from workers.jobs import Run, in_batches, perform
 from workers.prepare import Prepared, Row, prepare
 from workers.publish import Message, publish
 from workers.reach import by_event, read_within
@@ -55,14 +55,18 @@ def run(now: datetime | None = None) -> bool:
 
     Of two runs at once one finds that it is not its turn and leaves the work to the other. `now` None: the database's.
     """
-    counted = in_batches(lambda: count_some(now), PART_S)
-    told = in_batches(lambda: tell_some(now), PART_S)
-    forgotten = in_batches(lambda: _forget_some(now), PART_S)
+    return perform(beat_schedule.FAILED_LOGINS_TASK, _run, now)
+
+
+def _run(run: Run) -> bool:
+    counted = in_batches(lambda: count_some(run.now, run), PART_S)
+    told = in_batches(lambda: tell_some(run.now, run), PART_S)
+    forgotten = in_batches(lambda: _forget_some(run.now), PART_S)
     return counted and told and forgotten
 
 
-def count_some(now: datetime | None = None) -> bool:
-    """Count one batch in one transaction; returns whether there may be more."""
+def count_some(now: datetime | None = None, run: Run | None = None) -> bool:
+    """Count one batch in one transaction, for a run; returns whether there may be more."""
     with db.transaction(db.EVERY_TENANT) as connection:
         moment = connection.scalar(failed_logins.take_turn(), {"now": now})
         if moment is None:
@@ -72,6 +76,8 @@ def count_some(now: datetime | None = None) -> bool:
             return False
         counting = _Counting(connection, _rule(), moment)
         counting.count(rows)
+    if run is not None:
+        run.done += len(rows)
     if counting.windows:
         log().info("failed_logins.windows_opened", windows=counting.windows)
         wake()
@@ -184,8 +190,8 @@ def _growing(windows: Iterable[Window]) -> dict[str, list[Any]]:
     return columns
 
 
-def tell_some(now: datetime | None = None) -> bool:
-    """Tell some windows anew in one transaction; returns whether there may be more."""
+def tell_some(now: datetime | None = None, run: Run | None = None) -> bool:
+    """Tell some windows anew in one transaction, for a run; returns whether there may be more."""
     messages: list[Message] = []
     with db.transaction(db.EVERY_TENANT) as connection:
         moment = connection.scalar(failed_logins.take_turn(), {"now": now})
@@ -196,6 +202,8 @@ def tell_some(now: datetime | None = None) -> bool:
         if rows:
             messages = _Telling(connection, rows, moment).tell()
     publish(messages)
+    if run is not None:
+        run.done += len(rows)
     return bool(rows)
 
 

@@ -1,21 +1,28 @@
-"""Keeping inboxes and tables within their bounds: the cap, expiry, tombstones, old events."""
+"""Keeping inboxes and tables within their bounds: caps, expiry, tombstones, old events, and what of signing in is over.
+
+Each job takes the clock that it goes by, for tests; None is the database's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import TextClause
 
 import beat_schedule
-from shared import audit, db, deletions, revocations, sessions
+from shared import audit, deletions, revocations, sessions, statements
+from shared.catalog import catalog
 from shared.frames import DeletedReason
 from shared.notification_id import id_range
 from shared.settings import settings
-from shared.statements import run
+from shared.statements import Program
 from workers.app import app, send
-from workers.deletions import BATCH, delete, in_batches, lock, one_job_at_a_time
+from workers.deletions import BATCH, delete, lock, one_job_at_a_time
 from workers.everywhere import in_every_database
+from workers.jobs import Run, in_batches, perform
 from workers.publish import publish
 
 #: Beyond these a cursor is answered by `reset` instead of a replay.
@@ -23,48 +30,40 @@ TOMBSTONE_DAYS = 7
 TOMBSTONES_KEPT = 500
 #: Rows that one change takes from an inbox at most: its frame names each of them.
 CAPPED_AT_ONCE = 500
+#: Inboxes whose types are counted in one transaction: a hundred rows each are read for it.
+TYPED_AT_ONCE = 500
 #: Events looked at in one transaction: no lock, one probe of an index each.
 EVENTS_PAGE = 1_000
 
 
 @app.task(name=beat_schedule.CAP_TASK)
 def cap_task() -> None:
-    """Delete what inboxes have over their cap."""
-    with one_job_at_a_time(beat_schedule.CAP_TASK) as mine:
-        if mine and not in_every_database(beat_schedule.CAP_TASK, cap):
-            send(beat_schedule.CAP_TASK)
+    """Delete what inboxes have over their cap, and over those of types."""
+    _everywhere(beat_schedule.CAP_TASK, cap)
 
 
 @app.task(name=beat_schedule.EXPIRE_TASK)
 def expire_task() -> None:
     """Delete what has expired."""
-    with one_job_at_a_time(beat_schedule.EXPIRE_TASK) as mine:
-        if mine and not in_every_database(beat_schedule.EXPIRE_TASK, expire):
-            send(beat_schedule.EXPIRE_TASK)
+    _everywhere(beat_schedule.EXPIRE_TASK, expire)
 
 
 @app.task(name=beat_schedule.PURGE_TASK)
 def purge_task() -> None:
     """Remove tombstones that are too old or too many."""
-    with one_job_at_a_time(beat_schedule.PURGE_TASK) as mine:
-        if mine and not in_every_database(beat_schedule.PURGE_TASK, purge):
-            send(beat_schedule.PURGE_TASK)
+    _everywhere(beat_schedule.PURGE_TASK, purge)
 
 
 @app.task(name=beat_schedule.FORGET_TASK)
 def forget_task() -> None:
     """Remove events that nobody needs any more."""
-    with one_job_at_a_time(beat_schedule.FORGET_TASK) as mine:
-        if mine and not in_every_database(beat_schedule.FORGET_TASK, forget):
-            send(beat_schedule.FORGET_TASK)
+    _everywhere(beat_schedule.FORGET_TASK, forget)
 
 
 @app.task(name=beat_schedule.TIDY_TASK)
 def tidy_task() -> None:
     """Remove sessions and revocations that are over, and old entries of the audit log."""
-    with one_job_at_a_time(beat_schedule.TIDY_TASK) as mine:
-        if mine and not in_every_database(beat_schedule.TIDY_TASK, tidy):
-            send(beat_schedule.TIDY_TASK)
+    _everywhere(beat_schedule.TIDY_TASK, tidy)
 
 
 def tidy() -> bool:
@@ -72,39 +71,70 @@ def tidy() -> bool:
 
     Sessions and revocations are in the shared database alone; elsewhere their tables are empty.
     """
-    with db.transaction(db.EVERY_TENANT) as connection:
-        run(connection, sessions.forget())
-        run(connection, revocations.forget())
-    return in_batches(_forget_some_audit)
+    return perform(beat_schedule.TIDY_TASK, _tidy)
 
 
-def _forget_some_audit() -> bool:
-    with db.transaction(db.EVERY_TENANT) as connection:
-        return run(connection, audit.forget(settings().audit_retention_days)) > 0
+def _tidy(run: Run) -> bool:
+    days = settings().audit_retention_days
+    parts: tuple[Callable[[], Program[int]], ...] = (
+        lambda: sessions.forget(BATCH),
+        lambda: revocations.forget(BATCH),
+        lambda: audit.forget(days),
+    )
+    return all(in_batches(partial(_tidy_some, run, part)) for part in parts)
 
 
-def cap() -> bool:
-    """Keep the last `inbox_cap` created of every inbox, deleted ones counted; returns whether all are within."""
-    return in_batches(_Capping().batch)
+def _tidy_some(run: Run, part: Callable[[], Program[int]]) -> bool:
+    with run.transaction() as connection:
+        gone = statements.run(connection, part())
+    run.done += gone
+    return gone > 0
+
+
+def _everywhere(task: str, work: Callable[[], bool]) -> None:
+    with one_job_at_a_time(task) as mine:
+        if mine and not in_every_database(task, work):
+            send(task)
+
+
+def cap(now: datetime | None = None) -> bool:
+    """Keep the last created of every inbox, as many as its tenant's cap or `inbox_cap`, deleted ones counted.
+
+    Of types with a cap of their own the last so many that are shown are kept. Returns whether all inboxes are within.
+    """
+    return perform(beat_schedule.CAP_TASK, _cap, now)
+
+
+def _cap(run: Run) -> bool:
+    within = in_batches(_Capping(run).batch)
+    return in_batches(_CappingTypes(run).batch) and within
+
+
+def _caps() -> dict[str, Any]:
+    """Return the caps as the statements take them."""
+    own = settings().tenant_inbox_caps
+    return {"cap": settings().inbox_cap, "tenants": list(own), "caps": list(own.values())}
 
 
 class _Capping:
-    def __init__(self) -> None:
+    def __init__(self, run: Run) -> None:
+        self._run = run
         self._after = 0
 
     def batch(self) -> bool:
         """Cap some inboxes, in key order; returns whether there may be more."""
-        cap = settings().inbox_cap
-        with db.transaction(db.EVERY_TENANT) as connection:
-            given = {"cap": cap, "after": self._after, "limit": BATCH}
-            found = connection.execute(deletions.over_cap(), given).all()
+        caps = _caps()
+        with self._run.transaction() as connection:
+            given = {**caps, "least": min([caps["cap"], *caps["caps"]]), "after": self._after}
+            found = connection.execute(deletions.over_cap(), {**given, "limit": BATCH}).all()
             keys = _within_batch({row.key: min(row.excess, CAPPED_AT_ONCE) for row in found})
             if not keys:
                 return False
             lock(connection, keys)
-            due = {"keys": keys, "cap": cap, "most": CAPPED_AT_ONCE}
-            messages = delete(connection, deletions.cap_these(), due, DeletedReason.CAPPED)
-        publish(messages)
+            due = {**caps, "keys": keys, "most": CAPPED_AT_ONCE}
+            gone = delete(connection, deletions.cap_these(), due, DeletedReason.CAPPED, self._run.now)
+        self._run.done += gone.rows
+        publish(gone.messages)
         far_over = [row.key for row in found[: len(keys)] if row.excess > CAPPED_AT_ONCE]
         self._after = far_over[0] - 1 if far_over else keys[-1]
         return True
@@ -122,63 +152,101 @@ def _within_batch(found: dict[int, int]) -> list[int]:
     return keys
 
 
-def expire() -> bool:
+class _CappingTypes:
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._after = 0
+        capped = {kind.name: kind.cap for kind in catalog() if kind.cap is not None}
+        self._caps = {"types": list(capped), "caps": list(capped.values())}
+
+    def batch(self) -> bool:
+        """Count the types in some inboxes that got something, in key order; returns whether there may be more."""
+        if not self._caps["types"]:
+            return False
+        with self._run.transaction() as connection:
+            given = {"after": self._after, "limit": TYPED_AT_ONCE}
+            keys = list(connection.scalars(deletions.new_to_type_caps(), given))
+            if not keys:
+                return False
+            lock(connection, keys)
+            due = {**self._caps, "keys": keys, "most": CAPPED_AT_ONCE}
+            gone = delete(connection, deletions.cap_types_of_these(), due, DeletedReason.CAPPED, self._run.now)
+        self._run.done += gone.rows
+        publish(gone.messages)
+        self._after = keys[-1]
+        return True
+
+
+def expire(now: datetime | None = None) -> bool:
     """Delete every notification whose time is over; returns whether all are gone."""
-    return in_batches(_expire_some)
+    return perform(beat_schedule.EXPIRE_TASK, lambda run: in_batches(lambda: _expire_some(run)), now)
 
 
-def _expire_some() -> bool:
-    with db.transaction(db.EVERY_TENANT) as connection:
-        rows = connection.execute(deletions.expired(), {"limit": BATCH}).all()
+def _expire_some(run: Run) -> bool:
+    with run.transaction() as connection:
+        rows = connection.execute(deletions.expired(), {"now": run.now, "limit": BATCH}).all()
         if not rows:
             return False
         lock(connection, [row.key for row in rows])
         ids = {"ids": [row.id for row in rows]}
-        messages = delete(connection, deletions.delete_these(), ids, DeletedReason.EXPIRED)
-    publish(messages)
+        gone = delete(connection, deletions.delete_these(), ids, DeletedReason.EXPIRED, run.now)
+    run.done += gone.rows
+    publish(gone.messages)
     return True
 
 
-def purge() -> bool:
+def purge(now: datetime | None = None) -> bool:
     """Remove tombstones older than a week or beyond 500 of an inbox; returns whether all are gone.
 
     The floor of each inbox rises to the greatest seq removed: a cursor below it gets `reset`.
     """
-    keep = max(TOMBSTONES_KEPT, settings().inbox_cap)
-    aged = in_batches(lambda: _purge_some(deletions.old_tombstones(), {"days": TOMBSTONE_DAYS}))
-    return in_batches(lambda: _purge_some(deletions.surplus_tombstones(), {"keep": keep, "after": 0})) and aged
+    return perform(beat_schedule.PURGE_TASK, _purge, now)
 
 
-def _purge_some(statement: TextClause, given: Mapping[str, Any]) -> bool:
-    with db.transaction(db.EVERY_TENANT) as connection:
+def _purge(run: Run) -> bool:
+    caps = _caps()
+    old = {"now": run.now, "days": TOMBSTONE_DAYS}
+    surplus = {**caps, "keep": max(TOMBSTONES_KEPT, caps["cap"]), "after": 0}
+    aged = in_batches(lambda: _purge_some(run, deletions.old_tombstones(), old))
+    return in_batches(lambda: _purge_some(run, deletions.surplus_tombstones(), surplus)) and aged
+
+
+def _purge_some(run: Run, statement: TextClause, given: Mapping[str, Any]) -> bool:
+    with run.transaction() as connection:
         rows = connection.execute(statement, {**given, "limit": BATCH}).all()
         if not rows:
             return False
         lock(connection, [row.key for row in rows])
-        return bool(connection.scalar(deletions.purge_these(), {"ids": [row.id for row in rows]}))
+        purged: int = connection.scalar(deletions.purge_these(), {"ids": [row.id for row in rows]}) or 0
+    run.done += purged
+    return bool(purged)
 
 
-def forget() -> bool:
+def forget(now: datetime | None = None) -> bool:
     """Remove events finished longer ago than their retention, once no inbox shows a notification of theirs.
 
     Their idempotency ends with that. Returns whether all are gone.
     """
-    return in_batches(_Forgetting().batch)
+    return perform(beat_schedule.FORGET_TASK, lambda run: in_batches(_Forgetting(run).batch), now)
 
 
 class _Forgetting:
-    def __init__(self) -> None:
+    def __init__(self, run: Run) -> None:
+        self._run = run
         self._after = 0
 
     def batch(self) -> bool:
         """Look at a page of events; returns whether there may be more."""
-        with db.transaction(db.EVERY_TENANT) as connection:
-            given = {"days": settings().event_retention_days, "after": self._after, "limit": EVENTS_PAGE}
+        days = settings().event_retention_days
+        with self._run.transaction() as connection:
+            given = {"now": self._run.now, "days": days, "after": self._after, "limit": EVENTS_PAGE}
             rows = connection.execute(deletions.old_events(), given).all()
             if not rows:
                 return False
             old = [(row.key, *id_range(row.accepted_at)) for row in rows if row.is_old]
             columns = [list(column) for column in zip(*old, strict=True)] or [[], [], []]
-            connection.execute(deletions.forget_these(), dict(zip(("keys", "lows", "highs"), columns, strict=True)))
+            names = dict(zip(("keys", "lows", "highs"), columns, strict=True))
+            forgotten = connection.execute(deletions.forget_these(), names).rowcount
+        self._run.done += forgotten
         self._after = rows[-1].key
         return not rows[-1].is_young

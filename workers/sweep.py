@@ -5,16 +5,20 @@ It looks every second and is cheap: six reads of small partial indexes.
 
 from __future__ import annotations
 
+from collections.abc import Sized
+from dataclasses import dataclass
+
 from sqlalchemy import Connection, text
 
 import beat_schedule
-from shared import chunks, databases, db, deletions, fan_out, forwards
+from shared import chunks, databases, deletions, fan_out, forwards
 from shared.logs import log
 from shared.settings import settings
 from shared.wake import CHUNK_TASK
 from workers.app import FAN_OUT_ONE_TASK, FORWARD_TASK, PLAN_TASK, WITHDRAW_TASK, app, send, wake
 from workers.chunks import progress
 from workers.everywhere import in_every_database
+from workers.jobs import Run, perform
 
 #: Queued by one sweep at most: bounds what piles up in a lane without workers.
 LIMIT = 100
@@ -33,33 +37,80 @@ def sweep_task() -> None:
     in_every_database(beat_schedule.SWEEP_TASK, sweep)
 
 
+@dataclass(slots=True)
+class _Left:
+    """What one look found, each stamped so that the next look leaves it alone for a while."""
+
+    overdue: bool
+    suspects: list[int]
+    chunks: list[tuple[int, int]]
+    ended: set[int]
+    unplanned: list[int]
+    stalled: list[int]
+    cancels: list[int]
+    forwarding: bool
+
+    @property
+    def count(self) -> int:
+        """How much that is."""
+        listed: tuple[Sized, ...] = (
+            self.suspects, self.chunks, self.ended, self.unplanned, self.stalled, self.cancels,
+        )  # fmt: skip
+        return sum(len(each) for each in listed) + self.overdue + self.forwarding
+
+
 def sweep() -> None:
-    """Queue again, or give up, all that should have been done by now; what is queued was stamped before."""
-    with db.transaction() as connection:
-        connection.execute(fan_out.release_waiting(), {"limit": RELEASED})
-        overdue = connection.scalar(_OVERDUE)
-        suspects = _suspects(connection)
-        left = _chunks(connection)
-        ended = set(connection.scalars(chunks.fail_exhausted_chunks(), {"most": settings().max_attempts}))
-        stalled = connection.execute(chunks.stalled_events(), {"limit": LIMIT}).all()
-        cancels = connection.scalars(deletions.due_cancels(), {"limit": LIMIT}).all()
-        forwarding = _forwarding(connection)
-    if overdue:
+    """Queue again, or give up, all that should have been done by now; what is queued was stamped before.
+
+    One look holds the job's lease, in a transaction that waits for nobody; what follows from it may take longer.
+    """
+    found: list[_Left] = []
+    perform(beat_schedule.SWEEP_TASK, lambda run: _look(run, found))
+    for left in found:
+        _queue_again(left)
+
+
+def _look(run: Run, found: list[_Left]) -> bool:
+    with run.transaction() as connection:
+        left = _left(connection)
+        run.done = left.count
+        run.tell(connection)
+    found.append(left)
+    return True
+
+
+def _left(connection: Connection) -> _Left:
+    connection.execute(fan_out.release_waiting(), {"limit": RELEASED})
+    overdue = bool(connection.scalar(_OVERDUE))
+    suspects = _suspects(connection)
+    left = _chunks(connection)
+    ended = set(connection.scalars(chunks.fail_exhausted_chunks(), {"most": settings().max_attempts}))
+    stalled = connection.execute(chunks.stalled_events(), {"limit": LIMIT}).all()
+    return _Left(
+        overdue, suspects, left, ended,
+        unplanned=[event.key for event in stalled if not event.planned],
+        stalled=[event.key for event in stalled if event.planned],
+        cancels=list(connection.scalars(deletions.due_cancels(), {"limit": LIMIT})),
+        forwarding=_forwarding(connection),
+    )  # fmt: skip
+
+
+def _queue_again(left: _Left) -> None:
+    if left.overdue:
         wake()
-    for key in suspects:
+    for key in left.suspects:
         send(FAN_OUT_ONE_TASK, key)
-    for event_key, number in left:
+    for event_key, number in left.chunks:
         send(CHUNK_TASK, event_key, number)
-    for key in cancels:
+    for key in left.cancels:
         send(WITHDRAW_TASK, key)
-    if forwarding:
+    if left.forwarding:
         send(FORWARD_TASK)
-    for event in stalled:
-        if not event.planned:
-            send(PLAN_TASK, event.key)
-    for event_key in ended:
+    for key in left.unplanned:
+        send(PLAN_TASK, key)
+    for event_key in left.ended:
         log().error("event.given_up", event_key=event_key, attempts=settings().max_attempts)
-    for event_key in ended | {event.key for event in stalled if event.planned}:
+    for event_key in left.ended.union(left.stalled):
         progress(event_key)
 
 

@@ -21,10 +21,12 @@ FOLDER = Path(__file__).resolve().parent
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 _TIME_TO_LIVE = re.compile(r"([1-9][0-9]{0,3})([dhm])")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+#: No inbox keeps more.
+MAX_CAP = 10_000
 _PRIORITIES = ("LOW", "NORMAL", "HIGH", "URGENT")
 _FILE_KEYS = frozenset({"description", "roles", "type"})
 _TYPE_TEXTS = frozenset({"name", "description", "category", "priority", "time_to_live"})
-_TYPE_KEYS = _TYPE_TEXTS | {"metadata", "shown", "retired", "data", "example", "audience"}
+_TYPE_KEYS = _TYPE_TEXTS | {"cap", "metadata", "shown", "retired", "data", "example", "audience"}
 _SELECTORS: tuple[Kind, ...] = ("recipient", "topic", "role", "everyone", "posted")
 _AUDIENCE_KEYS = frozenset(_SELECTORS) | {"scope", "exclude_actor", "when", "title", "message", "action_url"}
 
@@ -106,6 +108,7 @@ def _event_type(domain: str, table: Mapping[str, Any]) -> EventType:
         category=_text(table, "category"),
         priority=_one_of(table.get("priority", "NORMAL"), "priority", _PRIORITIES),
         time_to_live=_time_to_live(table.get("time_to_live")),
+        cap=_cap(table.get("cap")),
         schema=_schema(table),
         metadata=tuple(_names(table, "metadata")),
         audiences=tuple(_audience(place, entry) for place, entry in enumerate(_tables(table, "audience"))),
@@ -202,6 +205,12 @@ def _flag(table: Mapping[str, Any], key: str, default: bool) -> bool:
 def _one_of(value: Any, key: str, allowed: tuple[str, ...]) -> Any:
     if value not in allowed:
         raise _Wrong(f"has the {key} `{value}`; it must be one of {', '.join(allowed)}")
+    return value
+
+
+def _cap(value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_CAP):
+        raise _Wrong(f"has the cap `{value}`; it must be a number from 1 to {MAX_CAP:,}")
     return value
 
 

@@ -47,7 +47,10 @@ class Audience:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EventType:
-    """One entry of the catalog. `example` is data that fits `schema`; both are read-only by convention."""
+    """One entry of the catalog. `example` is data that fits `schema`; both are read-only by convention.
+
+    `cap`: how many of the type an inbox shows at most, beside the inbox's own cap; None: as many as that.
+    """
 
     name: str
     notification_type: str
@@ -55,6 +58,7 @@ class EventType:
     category: str
     priority: Priority
     time_to_live: timedelta | None
+    cap: int | None
     schema: dict[str, Any]
     metadata: tuple[str, ...]
     audiences: tuple[Audience, ...]

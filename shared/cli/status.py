@@ -67,6 +67,7 @@ def _tables(told: dict[str, Any]) -> list[Table]:
     if "away" in database:
         return [servers]
     tables = [servers, _lanes(database["lanes"], told["waiting"]), _numbers(database)]
+    tables += [_jobs(database["jobs"])] if database["jobs"] else []
     return [*tables, _failed(database["failed"])] if database["failed"] else tables
 
 
@@ -126,6 +127,21 @@ def _numbers(database: dict[str, Any]) -> Table:
         f"{inboxes['inboxes']:,} inboxes, {directory['tenants']:,} tenants",
     )
     return table
+
+
+def _jobs(jobs: list[dict[str, Any]]) -> Table:
+    table = _table("Jobs", "job", "last run", "took", "did", "in all", "")
+    for job in jobs:
+        took, did = f"{job['lastSeconds']:.2f} s", f"{job['lastDone']:,}"
+        table.add_row(job["job"], f"{job['secondsAgo']:.0f} s ago", took, did, f"{job['done']:,}", _job_note(job))
+    return table
+
+
+def _job_note(job: dict[str, Any]) -> str:
+    if job["error"]:
+        return f"[red]{job['error']}[/red]"
+    faults = f"[red]{job['faults']:,} faults found[/red]" if job["faults"] else ""
+    return faults or ("" if job["complete"] else "[yellow]goes on[/yellow]")
 
 
 def _failed(rows: list[dict[str, Any]]) -> Table:

@@ -27,7 +27,7 @@ from tests.servers import ApiServer
 Session = psycopg.Connection[Row]
 
 #: Tables of the installation: no row of them is a tenant's.
-OF_EVERYBODY = {"alembic_version", "deployment", "heartbeats", "job_turns"}
+OF_EVERYBODY = {"alembic_version", "deployment", "heartbeats", "job_turns", "job_runs"}
 #: How a table's row tells its tenant, where it has no column of that name.
 TENANT_OF = {
     "tenants": "x.id",

@@ -135,6 +135,11 @@ AUDIENCE = "things.toml: thing.made (audience 0)"
         ),
         (
             'category = "thing"',
+            'category = "thing"\ncap = 0',
+            "things.toml: thing.made has the cap `0`; it must be a number from 1 to 10,000.",
+        ),
+        (
+            'category = "thing"',
             'category = "thing"\npriority = "HUGE"',
             "things.toml: thing.made has the priority `HUGE`; it must be one of LOW, NORMAL, HIGH, URGENT.",
         ),

@@ -1,0 +1,118 @@
+"""What every periodic job does alike: it holds its lease, works in bounded batches, and says what it did."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from shared import db, jobs
+from shared.logs import log
+from workers.patience import patience
+
+#: A job ends after this and queues itself again: the sweeper waits behind it where a lane has one process.
+JOB_S = 5.0
+#: Between two batches a job rests as long as the last one took, up to this.
+MAX_REST_S = 0.2
+
+
+class Taken(Exception):
+    """Another run of this job has its lease."""
+
+
+class Run:
+    """One run of a job in the database that is worked in: its lease, its clock, and what it did so far.
+
+    `now` None: the database's clock. `done` counts rows, `faults` what was found wrong.
+    """
+
+    def __init__(self, job: str, now: datetime | None = None) -> None:
+        self.job, self.now = job, now
+        self.done = 0
+        self.faults = 0
+        #: Where the job goes on, as it was left by the last `move_to`; known within a transaction.
+        self.position = 0
+        self.told = False
+        self._holder = uuid4().hex
+        self._started = time.monotonic()
+        self._longest_s = 0.0
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Run a block in one transaction over every tenant that holds the lease. Raises `Taken`."""
+        started = time.monotonic()
+        with db.transaction(db.EVERY_TENANT) as connection:
+            self._take(connection)
+            yield connection
+        self._longest_s = max(self._longest_s, time.monotonic() - started)
+
+    def _take(self, connection: Connection) -> None:
+        names = {"job": self.job, "holder": self._holder}
+        row = connection.execute(jobs.take(), names).first()
+        if row is None and connection.execute(jobs.make(), {"job": self.job}).first() is not None:
+            row = connection.execute(jobs.take(), names).first()
+        if row is None:
+            raise Taken
+        self.position = row.position
+
+    def move_to(self, connection: Connection, position: int) -> None:
+        """Let the job go on from `position`, in this transaction and in its later runs."""
+        connection.execute(jobs.move(), {"job": self.job, "position": position})
+        self.position = position
+
+    def tell(self, connection: Connection, complete: bool = True, error: str | None = None) -> None:
+        """Write what the run did and give its lease back, with this transaction's commit."""
+        self.told = True
+        connection.execute(
+            jobs.tell(),
+            {
+                "job": self.job,
+                "holder": self._holder,
+                "seconds": time.monotonic() - self._started,
+                "done": self.done,
+                "faults": self.faults,
+                "longest_s": self._longest_s,
+                "complete": complete,
+                "error": error,
+            },
+        )
+
+
+def perform(job: str, work: Callable[[Run], bool], now: datetime | None = None) -> bool:
+    """Run a job in the database that is worked in; returns whether nothing is left for this run's caller.
+
+    A job that another run holds is left to that one. A failure is written down by its kind, and raised.
+    """
+    run = Run(job, now)
+    try:
+        complete = work(run)
+    except Taken:
+        log().debug("job.taken", job=job)
+        return True
+    except Exception as error:
+        with patience(job):
+            _tell(run, complete=False, error=type(error).__name__)
+        raise
+    if not run.told:
+        _tell(run, complete)
+    return complete
+
+
+def _tell(run: Run, complete: bool, error: str | None = None) -> None:
+    with db.transaction() as connection:
+        run.tell(connection, complete, error)
+
+
+def in_batches(batch: Callable[[], bool], seconds: float = JOB_S) -> bool:
+    """Call `batch` until it returns False (nothing left) or the job's time is over; returns whether all was done."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        started = time.monotonic()
+        if not batch():
+            return True
+        time.sleep(min(MAX_REST_S, time.monotonic() - started))
+    return False
