@@ -9,16 +9,21 @@ import { css } from "./style.js";
 const sheet = css(`
 :host { scroll-margin-block-start: var(--carillon-top, 8px); }
 [part=feed] { container-type: inline-size; }
-.bone { height: 76px; padding: 16px; border-block-end: 1px solid var(--l); }
-.bone::before { content: ""; display: block; height: 100%; border-radius: 8px; background: linear-gradient(90deg, var(--sunk) 25%, var(--l) 50%, var(--sunk) 75%) 0 / 300% 100%; }
+.bone { --b: linear-gradient(var(--l) 0 0); height: 77px; border-block-end: 1px solid var(--l); background: radial-gradient(circle 18px at 34px 32px, var(--l) 97%, #0000), var(--b) 64px 20px / 34% 9px no-repeat, var(--b) 64px 42px / 58% 9px no-repeat; }
+[dir=rtl] .bone { transform: scaleX(-1); }
 .fresh { position: sticky; z-index: 2; inset-block-start: var(--carillon-top, 8px); display: block; margin: -20px auto -12px; border-radius: 99px; background: var(--a); color: var(--on-a); box-shadow: var(--shadow); }
 .fresh:hover { background: var(--a); filter: brightness(1.08); }
 .more { display: block; width: 100%; min-height: 44px; }
 .inbox { border: 1px solid var(--l); border-radius: var(--r); background: var(--s); overflow: clip; }
-[aria-pressed=true] { background: var(--sunk); color: var(--i); }
-select { color: var(--i); border-color: var(--l); background: var(--s); }
-@media (prefers-reduced-motion: no-preference) { .bone::before { animation: bone 1.6s linear infinite; } }
-@keyframes bone { from { background-position: 150% 0; } }
+.filters { padding-block: 0 10px; padding-inline-end: 16px; }
+.top { border: 0; }
+.quiet { color: var(--q); }
+.tabs { display: flex; margin-inline-end: auto; padding: 3px; border-radius: 10px; background: var(--sunk); }
+.tabs button { min-height: 28px; border-radius: 7px; color: var(--q); }
+.tabs [aria-pressed=true] { background: var(--s); color: var(--i); box-shadow: 0 1px 3px rgb(0 0 0 / 14%); }
+select { padding-inline-end: 2em; border-color: var(--l); color: var(--i); appearance: none; background: linear-gradient(45deg, #0000 50%, currentcolor 0) calc(100% - 17px) 55% / 5px 5px no-repeat, linear-gradient(-45deg, #0000 50%, currentcolor 0) calc(100% - 12px) 55% / 5px 5px no-repeat; }
+[dir=rtl] select { background-position: 12px 55%, 17px 55%; }
+@media (prefers-reduced-motion: no-preference) { .bone { animation: pulse 1.8s infinite; } }
 `);
 
 /** The next page is asked for this far before its place is seen. */
@@ -35,7 +40,7 @@ export class CarillonInbox extends CarillonElement {
   #read = h("button", { type: "button" });
   #remove = h("button", { type: "button" });
   #kinds = h("select", { onchange: () => this.filter({ ...this.#filter, category: this.#kinds.value || undefined }) });
-  #tabs = h("div", { role: "group" });
+  #tabs = h("div", { role: "group", class: "tabs" });
   /** @type {Map<string, ReturnType<typeof import("./item.js").createRow>>} */
   #rows = new Map();
   /** @type {Filter} */
@@ -63,8 +68,10 @@ export class CarillonInbox extends CarillonElement {
       set2(button(t(/** @type {"all"} */ (name)), () => this.filter({ category: this.#filter.category, ...filter })), name)));
     this.#rows.clear();
     this.#feed.replaceChildren();
-    const bar = h("div", { class: "bar", part: "bar" }, h("h2", {}, t("title")), this.#tabs, this.#kinds, this.#read, this.#remove);
-    this.root.append(h("section", { class: "inbox", part: "inbox" }, bar, this.#note.node, this.#fresh, this.#feed, this.#bones, this.#empty, this.#more));
+    const top = h("div", { class: "bar top", part: "bar" }, h("h2", {}, t("title")), this.#read, this.#remove);
+    const filters = h("div", { class: "bar filters", part: "bar" }, this.#tabs, this.#kinds);
+    this.#remove.classList.add("quiet");
+    this.root.append(h("section", { class: "inbox", part: "inbox" }, top, filters, this.#note.node, this.#fresh, this.#feed, this.#bones, this.#empty, this.#more));
     this.#observer.observe(this.#more);
   }
 
@@ -164,7 +171,7 @@ export class CarillonInbox extends CarillonElement {
     for (const tab of this.#tabs.children) set(tab, "aria-pressed", String(tab.id === (archived ? "archived" : unread ? "unread" : "all")));
     const names = ["", ...new Set([...items.map((item) => item.category), category].filter(Boolean))];
     const same = names.every((name, at) => this.#kinds.options[at]?.value === name) && this.#kinds.options.length === names.length;
-    if (!same) this.#kinds.replaceChildren(...names.map((value) => h("option", { value }, value ? value.replaceAll("_", " ") : this.t("everything"))));
+    if (!same) this.#kinds.replaceChildren(...names.map((value) => h("option", { value }, value ? (value[0].toUpperCase() + value.slice(1)).replaceAll("_", " ") : this.t("everything"))));
     this.#kinds.value = category;
     this.#kinds.hidden = names.length < 3;
   }

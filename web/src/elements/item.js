@@ -6,7 +6,7 @@ import { button, h, icon, set, write } from "./base.js";
 import { css } from "./style.js";
 
 const sheet = css(`
-.item { position: relative; display: grid; grid-template-columns: 36px minmax(0, 1fr); gap: 12px; padding: 12px 16px; border-block-end: 1px solid var(--l); content-visibility: auto; contain-intrinsic-size: auto 80px; }
+.item { position: relative; display: grid; grid-template-columns: 36px minmax(0, 1fr); gap: 12px; padding: 14px 16px; border-block-end: 1px solid var(--l); content-visibility: auto; contain-intrinsic-size: auto 80px; }
 .item:last-child { border: 0; }
 .item:focus-visible { outline-offset: -2px; }
 .item:hover { background: var(--sunk); }
@@ -17,17 +17,16 @@ const sheet = css(`
 .unread .face { background: color-mix(in srgb, var(--c, var(--a)) 13%, transparent); color: var(--c, var(--a)); }
 .HIGH { --c: var(--h); } .URGENT { --c: var(--u); }
 .head { display: flex; align-items: baseline; gap: 8px; }
-.title { flex: 1; min-width: 0; color: inherit; font-size: 1em; font-weight: 500; text-decoration: none; overflow-wrap: anywhere; }
+.title { flex: 1; min-width: 0; color: inherit; font-size: 1em; font-weight: 450; text-decoration: none; overflow-wrap: anywhere; }
 a.title::after { content: ""; position: absolute; inset: 0; }
 .unread .title { font-weight: 650; }
 time { align-self: flex-start; color: var(--q); font-size: .8125em; line-height: 1.8; white-space: nowrap; }
 .dot { align-self: flex-start; flex: none; margin-block-start: .5em; width: 8px; height: 8px; border-radius: 50%; background: var(--c, var(--a)); }
 .title, .message { text-align: -webkit-match-parent; text-align: match-parent; }
 @container (max-width: 22rem) { .tag { position: absolute; overflow: hidden; width: 1px; clip-path: inset(50%); } }
-.message { color: var(--q); white-space: pre-line; overflow-wrap: anywhere; }
-.unread .message { color: var(--i); }
+.message { margin-block-start: 2px; color: var(--q); white-space: pre-line; overflow-wrap: anywhere; }
 .panel .message { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
-.tag { align-self: flex-start; line-height: 1.95; color: var(--c); font-size: .75em; font-weight: 600; }
+.tag:not(:empty) { align-self: flex-start; padding-inline: .6em; border-radius: 99px; background: color-mix(in srgb, var(--c) 10%, var(--s)); color: var(--c); font-size: .75em; line-height: 1.9; font-weight: 600; }
 .actions { position: absolute; z-index: 1; inset-block-end: 6px; inset-inline-end: 10px; display: flex; border-radius: 8px; background: var(--sunk); opacity: 0; }
 .item:hover .actions, .item:focus-within .actions { opacity: 1; }
 @media (hover: none) { .actions { position: static; opacity: 1; margin-block: 2px -6px; margin-inline-start: -8px; background: none; justify-content: flex-end; } }

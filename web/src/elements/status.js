@@ -39,6 +39,7 @@ export function createNote(host) {
       const away = ["offline", "reconnecting", "polling"].includes(status);
       node.hidden = !bad && !away;
       node.className = bad ? "note bad" : "note";
+      write(retry, host.t(refused ? "dismiss" : "retry"));
       if (refused) write(words, `${host.t("failed")} ${error.message}`);
       else if (bad || away) write(words, [host.t(status), status === "offline" ? host.t("offlineMore") : ""].filter(Boolean).join(". "));
     },

@@ -29,7 +29,7 @@ export const sheet = css(`
 svg { display: block; width: 20px; height: 20px; fill: none; stroke: currentcolor; stroke-width: 1.6; stroke-linecap: round; stroke-linejoin: round; }
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 :focus-visible { outline: 2px solid var(--a); outline-offset: 2px; border-radius: 6px; }
-button, .link, select { min-height: 32px; padding: 0 .7em; border: 1px solid transparent; border-radius: 8px; background: none; color: var(--a); font: 500 .875em/1.4 inherit; font-family: inherit; text-decoration: none; white-space: nowrap; cursor: pointer; }
+button, .link, select { min-height: 32px; padding: 0 .7em; border: 1px solid transparent; border-radius: 8px; background: none; color: var(--a); font: inherit; font-size: .875em; font-weight: 500; text-decoration: none; white-space: nowrap; cursor: pointer; }
 button:hover, .link:hover, select:hover { background: var(--sunk); }
 button:disabled { color: var(--q); opacity: .6; background: none; cursor: default; }
 .link { display: inline-flex; align-items: center; }
@@ -40,10 +40,10 @@ button:disabled { color: var(--q); opacity: .6; background: none; cursor: defaul
 .bell { position: relative; display: grid; place-items: center; width: 40px; height: 40px; padding: 0; border-radius: 50%; color: inherit; }
 .bell svg { width: 24px; height: 24px; }
 .new svg { color: var(--a); }
-.badge { position: absolute; inset-block-start: 0; inset-inline-start: 22px; min-width: 18px; padding: 0 5px; border-radius: 9px; background: var(--u); color: light-dark(#fff, #2a0f0c); font: 600 11px/18px inherit; font-family: inherit; text-align: center; font-variant-numeric: tabular-nums; box-shadow: 0 0 0 2px var(--s); }
+.badge { position: absolute; inset-block-start: 0; inset-inline-start: 22px; min-width: 18px; padding: 0 5px; border-radius: 9px; background: var(--u); color: light-dark(#fff, #2a0f0c); font-size: 11px; line-height: 18px; font-weight: 650; text-align: center; font-variant-numeric: tabular-nums; box-shadow: 0 0 0 2px var(--s); }
 .panel { position: fixed; inset: var(--top) var(--right) auto auto; width: min(25rem, calc(100vw - 16px)); padding: 0; overflow: visible; color: inherit; border: 1px solid var(--l); border-radius: var(--r); background: var(--s); box-shadow: var(--shadow); }
 .list { max-height: min(32rem, 68vh); overflow-y: auto; overscroll-behavior: contain; }
-.bar { display: flex; flex-wrap: wrap; align-items: center; gap: 4px; padding: 8px 8px 8px 16px; padding-inline: 16px 8px; border-block-end: 1px solid var(--l); }
+.bar { display: flex; flex-wrap: wrap; align-items: center; gap: 4px; min-height: 48px; padding-block: 8px; padding-inline: 16px 8px; border-block-end: 1px solid var(--l); }
 .bar h2 { margin-inline-end: auto; font-size: 1rem; font-weight: 650; }
 .foot { border-block-start: 1px solid var(--l); border-block-end: 0; justify-content: center; padding-inline: 8px; }
 
@@ -63,12 +63,15 @@ button:disabled { color: var(--q); opacity: .6; background: none; cursor: defaul
 
 @media (max-width: 30rem) { .panel { inset: auto 0 0; width: auto; border-width: 1px 0 0; border-radius: 16px 16px 0 0; } }
 @media (prefers-reduced-motion: no-preference) {
-  .arrived, .toast { animation: in .32s cubic-bezier(.2, .8, .3, 1); }
+  .arrived { animation: arrive .5s cubic-bezier(.2, .8, .3, 1), glow 2.4s ease-out; }
+  .toast { animation: in .32s cubic-bezier(.2, .8, .3, 1); }
   .panel { animation: in .16s ease-out; }
   .ring svg { animation: ring .7s ease-in-out; transform-origin: 50% 10%; }
   .reconnecting::before, .connecting::before { animation: pulse 1.4s infinite; }
 }
 @keyframes in { from { opacity: 0; transform: translateY(-8px); } }
+@keyframes arrive { from { max-height: 0; padding-block: 0; opacity: 0; overflow: clip; } to { max-height: 12rem; overflow: clip; } }
+@keyframes glow { from { background: color-mix(in srgb, var(--c, var(--a)) 14%, var(--s)); } }
 @keyframes ring { 20%, 60% { transform: rotate(12deg); } 40%, 80% { transform: rotate(-12deg); } }
 @keyframes pulse { 50% { opacity: .35; } }
 @media (forced-colors: active) {
