@@ -184,6 +184,27 @@ def test_the_example_application_works(embedded: Callable[..., Page], api_server
     eventually(lambda: inbox(api_server.url)["nodes"] == [])
 
 
+def test_the_minified_modules_do_what_the_source_does(
+    embedded: Callable[..., Page], api_server: ApiServer, tmp_path: Path
+) -> None:
+    install()
+    run(
+        "node", "--input-type=module", "--eval", f'await (await import("./build.js")).dist({json.dumps(str(tmp_path))})'
+    )
+    files = {f"/{path.name}": path.read_text() for path in tmp_path.glob("*.js")}
+    attributes = f'base-url="{api_server.url}" token-url="/carillon-token" lang="de"'
+    body = (
+        f'<script type="module" src="/elements.js"></script><carillon-bell {attributes} href="/all"></carillon-bell>'
+        f"<carillon-inbox {attributes}></carillon-inbox>"
+    )
+    page = embedded({**files, "/": PAGE.format(body)})
+    expect(bell(page)).to_have_attribute("aria-label", "Benachrichtigungen, 0 ungelesen")
+    post(api_server.url)
+    expect(page.locator("carillon-inbox article")).to_have_count(1)
+    bell(page).click()
+    expect(page.locator("carillon-bell article .face")).to_have_css("border-radius", "50%")
+
+
 def test_the_strictest_policy_and_trusted_types_hold(
     embedded: Callable[..., Page], api_server: ApiServer, host: Host
 ) -> None:

@@ -62,6 +62,7 @@ def test_the_lock_file_names_no_registry() -> None:
 
 def test_the_package_is_what_its_exports_name() -> None:
     package = json.loads((WEB / "package.json").read_text())
-    for export in package["exports"].values():
+    for name, export in package["exports"].items():
         for path in export.values() if isinstance(export, dict) else [export]:
-            assert list(WEB.glob(path)), path
+            # What is minified is made when the package is packed (tests/browser/test_embedding.py runs it).
+            assert name == "./dist/*" or list(WEB.glob(path)), path

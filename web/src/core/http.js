@@ -64,7 +64,7 @@ export function createHttp(baseUrl, auth, clock) {
     const sent = body && { body: JSON.stringify(body), headers: { "content-type": "application/json" } };
     const answer = await open(path, { method, ...sent });
     return answer.json().catch(() => {
-      throw new Problem("The answer is not Carillon's.");
+      throw new Problem("There is no answer.");
     });
   }
 

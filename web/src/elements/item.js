@@ -32,7 +32,12 @@ time { align-self: flex-start; color: var(--q); font-size: .8125em; line-height:
 @media (hover: none) { .actions { position: static; opacity: 1; margin-block: 2px -6px; margin-inline-start: -8px; background: none; justify-content: flex-end; } }
 .toast .item { border: 0; background: none; padding-inline-end: 44px; }
 .toast .item::before, .toast .actions, .toast .dot { display: none; }
-@media (prefers-reduced-motion: no-preference) { .actions { transition: opacity .12s; } }
+@media (prefers-reduced-motion: no-preference) {
+  .actions { transition: opacity .12s; }
+  .arrived { animation: arrive .5s cubic-bezier(.2, .8, .3, 1), glow 2.4s ease-out; }
+}
+@keyframes arrive { from { max-height: 0; padding-block: 0; opacity: 0; overflow: clip; } to { max-height: 12rem; overflow: clip; } }
+@keyframes glow { from { background: color-mix(in srgb, var(--c, var(--a)) 14%, var(--s)); } }
 `);
 
 const CHECK = "M5 12.5l4.5 4.5L19 7.5";

@@ -63,15 +63,12 @@ button:disabled { color: var(--q); opacity: .6; background: none; cursor: defaul
 
 @media (max-width: 30rem) { .panel { inset: auto 0 0; width: auto; border-width: 1px 0 0; border-radius: 16px 16px 0 0; } }
 @media (prefers-reduced-motion: no-preference) {
-  .arrived { animation: arrive .5s cubic-bezier(.2, .8, .3, 1), glow 2.4s ease-out; }
   .toast { animation: in .32s cubic-bezier(.2, .8, .3, 1); }
   .panel { animation: in .16s ease-out; }
   .ring svg { animation: ring .7s ease-in-out; transform-origin: 50% 10%; }
   .reconnecting::before, .connecting::before { animation: pulse 1.4s infinite; }
 }
 @keyframes in { from { opacity: 0; transform: translateY(-8px); } }
-@keyframes arrive { from { max-height: 0; padding-block: 0; opacity: 0; overflow: clip; } to { max-height: 12rem; overflow: clip; } }
-@keyframes glow { from { background: color-mix(in srgb, var(--c, var(--a)) 14%, var(--s)); } }
 @keyframes ring { 20%, 60% { transform: rotate(12deg); } 40%, 80% { transform: rotate(-12deg); } }
 @keyframes pulse { 50% { opacity: .35; } }
 @media (forced-colors: active) {
