@@ -94,11 +94,19 @@ def suspect_these() -> TextClause:
 def suspect_one() -> TextClause:
     """Mark a pending event that a process died of as a suspect: that was an attempt. Parameters: key.
 
-    Waits for whoever holds it, as that one may die of it too.
+    Waits for whoever holds it, as that one may die of it too. Those that were tried together with it (`begin_attempts`)
+    are cleared by that, and pending as before.
     """
     return text("""
-        UPDATE events SET tried_at = clock_timestamp(), attempts = greatest(attempts, 1)
-        WHERE key = :key AND state = 'accepted'""")
+        WITH deadly AS (
+            SELECT e.key, e.tried_at FROM events e WHERE e.key = :key AND e.state = 'accepted' FOR NO KEY UPDATE),
+        others AS (
+            SELECT e.key FROM events e JOIN deadly d ON e.tried_at = d.tried_at AND e.key <> d.key
+            WHERE e.state = 'accepted' AND e.tried_at IS NOT NULL AND e.attempts = 1
+            ORDER BY e.key FOR NO KEY UPDATE OF e SKIP LOCKED),
+        cleared AS (UPDATE events e SET tried_at = NULL, attempts = 0 FROM others o WHERE e.key = o.key)
+        UPDATE events e SET tried_at = clock_timestamp(), attempts = greatest(e.attempts, 1)
+        FROM deadly d WHERE e.key = d.key""")
 
 
 @cache
@@ -113,10 +121,14 @@ def release_waiting() -> TextClause:
 
 @cache
 def begin_attempt() -> TextClause:
-    """Count an attempt of a suspect, unless it is held, not pending, or has had `most`; selects the new number."""
+    """Count an attempt of a suspect, unless it is held, not pending, or has had `most`; selects the new number.
+
+    Where `after` is not null it is counted only if it is the next one after so many. Parameters: key, most, after.
+    """
     return text("""
         UPDATE events SET attempts = attempts + 1, tried_at = clock_timestamp() WHERE key = (
             SELECT e.key FROM events e WHERE e.key = :key AND e.state = 'accepted' AND e.attempts < :most
+              AND e.attempts = coalesce(CAST(:after AS int), e.attempts)
             FOR NO KEY UPDATE SKIP LOCKED) RETURNING attempts""")
 
 
@@ -124,10 +136,10 @@ def begin_attempt() -> TextClause:
 def begin_attempts() -> TextClause:
     """Count an attempt of those of these suspects that nobody holds and that had none; selects them. Parameters: keys.
 
-    They are then to be tried together.
+    They are then to be tried together, which their common `tried_at` tells: the transaction's, that no other group has.
     """
     return text("""
-        UPDATE events SET attempts = attempts + 1, tried_at = clock_timestamp() WHERE key IN (
+        UPDATE events SET attempts = attempts + 1, tried_at = now() WHERE key IN (
             SELECT e.key FROM events e
             WHERE e.key = ANY(CAST(:keys AS bigint[])) AND e.state = 'accepted' AND e.attempts = 0
             ORDER BY e.key FOR NO KEY UPDATE SKIP LOCKED) RETURNING key""")
@@ -175,7 +187,7 @@ def fail_exhausted() -> TextClause:
 
 @cache
 def due_suspects() -> TextClause:
-    """Stamp the suspects that nobody holds, that were tried, and whose wait is over; selects their keys.
+    """Stamp the suspects that nobody holds, that were tried, and whose wait is over; selects their keys and attempts.
 
     Parameters: most, limit.
     """
@@ -183,7 +195,7 @@ def due_suspects() -> TextClause:
         UPDATE events SET tried_at = clock_timestamp() WHERE key IN (
             SELECT e.key FROM events e WHERE e.state = 'accepted' AND e.attempts > 0 AND e.attempts < :most
               AND e.tried_at < clock_timestamp() - {_WAIT}
-            ORDER BY e.key LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING key""")
+            ORDER BY e.key LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING key, attempts""")
 
 
 @cache

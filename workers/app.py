@@ -91,6 +91,8 @@ def configuration() -> dict[str, Any]:
         "task_reject_on_worker_lost": True,
         # A task killed at its hard limit goes back with that mark too, so that its events are tried in small groups.
         "task_acks_on_failure_or_timeout": False,
+        # A process that dies is replaced at once, not up to 5 s later.
+        "worker_pool": "workers.pool:TaskPool",
         # No worker hoards chunks that another could run.
         "worker_prefetch_multiplier": 1,
         "task_soft_time_limit": SOFT_LIMIT_S,

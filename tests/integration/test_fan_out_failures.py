@@ -19,7 +19,7 @@ from shared.overview import retry_failed
 from tests import directory
 from tests.directory import Row
 from tests.statements import recorded
-from workers.fan_out import fan_out_pending, isolate_pending, run_alone
+from workers.fan_out import fan_out_pending, isolate_pending, run_alone, suspect_predecessors
 from workers.patience import patience
 from workers.sweep import sweep
 
@@ -190,6 +190,34 @@ def test_a_group_that_kills_its_worker_leaves_its_events_to_the_sweeper_each_wit
         isolate_pending(time.monotonic() + 10)
     fan_out_pending()
     assert states(db) == [("accepted", 1)] * 3
+
+
+def test_an_event_that_killed_its_group_clears_the_others_of_it_and_nobody_else(db: psycopg.Connection[Row]) -> None:
+    """Pins that they do not wait to be tried one by one, behind the wake-ups, for the sake of one that is known."""
+    other = directory.add_event(db, "certificate.issued", ISSUED)
+    with patch("workers.fan_out.deliver", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        isolate_pending(time.monotonic() + 10)
+    deadly, *_ = (directory.add_event(db, "certificate.issued", ISSUED) for _ in range(3))
+    with patch("workers.fan_out.deliver", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        isolate_pending(time.monotonic() + 10)
+    with patch("workers.at_work.predecessors", return_value=("shared", deadly)):
+        assert suspect_predecessors()
+    assert states(db) == [("accepted", 1), ("accepted", 1), ("accepted", 0), ("accepted", 0)]
+    fan_out_pending()
+    assert states(db) == [("accepted", 1), ("accepted", 1), ("done", 0), ("done", 0)]
+    assert directory.event(db, other)["tried_at"] < directory.event(db, deadly)["tried_at"]
+
+
+def test_an_attempt_that_was_asked_for_once_is_made_once_however_often_its_message_comes(
+    db: psycopg.Connection[Row],
+) -> None:
+    """Pins the back-off: a message whose worker died comes again at once, and took the next worker with it."""
+    event = directory.add_event(db, "certificate.issued", ISSUED)
+    isolate_nothing_but_mark(db)
+    for asked, made in ((0, 1), (0, 1), (1, 2), (0, 2), (1, 2)):
+        with patch("workers.fan_out._deliver_one", side_effect=RuntimeError("a bug")):
+            run_alone(event, asked)
+        assert states(db) == [("accepted", made)]
 
 
 def test_a_suspect_whose_work_was_committed_after_all_is_not_told_twice(db: psycopg.Connection[Row]) -> None:

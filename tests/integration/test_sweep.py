@@ -85,7 +85,7 @@ def test_a_suspect_is_queued_alone_when_its_wait_is_over_and_by_one_of_two_sweep
     age(db, 2)
     sweep()
     sweep()
-    assert queued(queue) == [("carillon.urgent", "carillon.fan_out_one", [event])]
+    assert queued(queue) == [("carillon.urgent", "carillon.fan_out_one", [event, 2])]
 
 
 def test_a_plan_that_was_lost_is_queued_again(db: psycopg.Connection[Row], queue: redis.Redis) -> None:
