@@ -22,7 +22,17 @@ from api.publish import Publisher
 from shared import inbox
 from shared.cursor import Cursor, require_cursor
 from shared.errors import Conflict, NotFound
-from shared.frames import Change, DeletedReason, Row, category_of, deleted, inbox_name, live, notification_json
+from shared.frames import (
+    Change,
+    DeletedReason,
+    Row,
+    category_of,
+    deleted,
+    inbox_name,
+    live,
+    notification_json,
+    notifications_json,
+)
 from shared.inbox_filter import Filter
 from shared.settings import settings
 
@@ -36,7 +46,7 @@ def page_json(rows: Sequence[Row], limit: int) -> Answer:
     found = [row for row in rows if row["id"] is not None]
     shown = found[:limit]
     return {
-        "nodes": [notification_json(row) for row in shown],
+        "nodes": notifications_json(shown),
         "pageInfo": {"hasNextPage": len(found) > limit, "endCursor": end_cursor(shown[-1]) if shown else None},
         "totalCount": rows[0]["matching"],
         **head.as_json(),

@@ -7,7 +7,7 @@ A fan-out's `created` frame begins with what is personal, so that the rest is en
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -17,6 +17,7 @@ import orjson
 
 from shared.catalog import catalog
 from shared.cursor import Cursor
+from shared.logs import log
 
 #: A row as SQLAlchemy gives it, or any mapping with the same names.
 Row = Mapping[Any, Any]
@@ -138,6 +139,30 @@ def notification_json(row: Row) -> dict[str, Any]:
     }
 
 
+def notifications_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Return rows as the contract's notifications.
+
+    A row that cannot be told, written into the table by somebody else's hand, is left out and logged: it costs its own
+    notification, never the page or the stream around it.
+    """
+    told = []
+    for row in rows:
+        try:
+            notification = notification_json(row)
+            _require_writable(notification["metadata"])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            log().error("notification.untellable", id=str(row["id"]), reason=type(error).__name__)
+        else:
+            told.append(notification)
+    return told
+
+
+def _require_writable(metadata: dict[str, Any]) -> None:
+    """Raise TypeError for metadata that JSON cannot be written of: what is nested over 254 levels deep (orjson)."""
+    if any(isinstance(value, (dict, list)) for value in metadata.values()):
+        dumps(metadata)
+
+
 def live(change: Change, cursor: Cursor, counters: Counters, **fields: Any) -> bytes:
     """Return the live frame of the change that took `cursor.seq`: it follows the seq before it."""
     data = {"prev": cursor.seq - 1, "type": change.value, **fields, **counters.as_json()}
@@ -215,7 +240,7 @@ def compact(start: int, rows: Sequence[Row]) -> tuple[tuple[int, dict[str, Any]]
             step: dict[str, Any] = {"prev": prev, "type": Change.CHANGED.value, "notifications": [], "deletedIds": []}
             steps.append((row["seq"], step))
         if row["deleted_at"] is None:
-            steps[-1][1]["notifications"].append(notification_json(row))
+            steps[-1][1]["notifications"] += notifications_json([row])
         else:
             steps[-1][1]["deletedIds"].append(str(row["id"]))
     return tuple(steps)
