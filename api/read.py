@@ -13,7 +13,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from api.homes import home_of
+from api.homes import READ_TIMEOUT_S, home_of
 from api.inbox_calls import page_json
 from api.sse import Inbox, retry_ms
 from api.tasks import end
@@ -42,8 +42,6 @@ CHANGES_IN_ONE_QUERY = 100
 SNAPSHOTS_AT_ONCE = 4
 #: Replays of more rows than this give way to other work before the next one is built.
 LARGE_REPLAY_ROWS = 50
-#: A database that is stopped, not dead, answers nothing: it counts as away after this.
-READ_TIMEOUT_S = 10.0
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")

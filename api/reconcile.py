@@ -1,6 +1,7 @@
 """The reconciler: finds what the fast path lost and has it read; no stream lacks a change for longer than one round.
 
-It needs PostgreSQL alone: with Redis dead it is what feeds the streams.
+It needs PostgreSQL alone: with Redis dead it is what feeds the streams. Each database has rounds of its own, so that
+one that does not answer keeps no other one's streams waiting.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from itertools import starmap
 from typing import Protocol
 
 from api.homes import home_of
@@ -18,9 +18,9 @@ from api.order import State
 from api.read import HEADS_IN_ONE_QUERY, Batches, Told, Wanted, fetch_behind
 from api.sse import Inbox, Stream
 from api.tasks import end
+from shared import databases
 from shared.cursor import Cursor
 from shared.databases import SHARED
-from shared.errors import Unavailable
 from shared.logs import log
 
 #: How long a frame beyond the mark may wait for its predecessor: two workers' publishes are some milliseconds apart.
@@ -29,8 +29,6 @@ HOLE_WAIT_S = 0.02
 GRACE_S = 0.1
 #: The reconciler runs a little more often than promised, so that with its query and the grace it keeps the promise.
 INTERVAL_SHARE = 0.9
-
-
 #: Unknown recipients of tenants with databases of their own whose home is asked for again: a read each.
 HOMES_IN_ONE_ROUND = 20
 #: Epochs begin at 1: every inbox has news for whoever has this.
@@ -59,24 +57,25 @@ class Reconciler:
         self._pause = interval * INTERVAL_SHARE
         self._holes: dict[Stream, float] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._kick = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._away = False
+        #: Those of each database's rounds.
+        self._kicks = {name: asyncio.Event() for name in databases.names()}
+        self._tasks: list[asyncio.Task[None]] = []
         self.holes = self.reconciled = self.rounds = 0
 
     def start(self, inboxes: Callable[[], list[Inbox]]) -> None:
         """Begin the rounds over what `inboxes()` gives."""
-        self._task = asyncio.create_task(self._run(inboxes))
+        self._tasks = [asyncio.create_task(self._run(database, inboxes)) for database in self._kicks]
 
     async def stop(self) -> None:
         """End the rounds."""
         if self._timer is not None:
             self._timer.cancel()
-        await end(self._task)
+        await end(*self._tasks)
 
     def kick(self) -> None:
-        """Begin a round at once: something may have been lost."""
-        self._kick.set()
+        """Begin a round everywhere at once: something may have been lost."""
+        for kick in self._kicks.values():
+            kick.set()
 
     def hole_soon(self, stream: Stream) -> None:
         """Read the stream's way unless the missing frame comes within `HOLE_WAIT_S`."""
@@ -116,42 +115,32 @@ class Reconciler:
         elif stream.open:
             self._hub.told(stream, answer.result())
 
-    async def _run(self, inboxes: Callable[[], list[Inbox]]) -> None:
+    async def _run(self, database: str, inboxes: Callable[[], list[Inbox]]) -> None:
+        kick, is_away = self._kicks[database], False
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause):
-                    await self._kick.wait()
-            self._kick.clear()
+                    await kick.wait()
+            kick.clear()
             try:
-                await self._round(inboxes())
+                await self._round(database, [inbox for inbox in inboxes() if inbox.database == database])
             except Exception as error:
-                self._say_away(error)
+                # Of a row of failures the first is logged: the next rounds try again.
+                if not is_away:
+                    log().warning("reconciler.failed", database=database, reason=type(error).__name__)
+                is_away = True
             else:
-                self._away = False
+                is_away = False
 
-    def _say_away(self, error: Exception) -> None:
-        """Log the first of a row of failures: the next rounds try again."""
-        if not self._away:
-            log().warning("reconciler.failed", reason=type(error).__name__)
-        self._away = True
-
-    async def _round(self, inboxes: list[Inbox]) -> None:
-        """Look at all databases at once; where one is away, the others' streams are repaired all the same."""
+    async def _round(self, database: str, inboxes: list[Inbox]) -> None:
         await _find_homes(inboxes)
-        by_database: dict[str, list[Inbox]] = {}
-        for inbox in inboxes:
-            by_database.setdefault(inbox.database, []).append(inbox)
-        found = await asyncio.gather(*starmap(self._suspects, by_database.items()), return_exceptions=True)
-        suspects = [each for told in found if not isinstance(told, BaseException) for each in told]
+        suspects = await self._suspects(database, [inbox for inbox in inboxes if inbox.database == database])
         if suspects:
             await asyncio.sleep(GRACE_S)
         for stream, cursor in suspects:
             if stream in _behind(stream.inbox, cursor):
                 self.reconciled += 1
                 self.repair(stream)
-        for told in found:
-            if isinstance(told, BaseException):
-                raise told
         self.rounds += 1
 
     async def _suspects(self, database: str, inboxes: list[Inbox]) -> list[tuple[Stream, Cursor]]:
@@ -167,11 +156,13 @@ class Reconciler:
 
 
 async def _find_homes(inboxes: list[Inbox]) -> None:
-    """Ask anew where some inboxes are whose recipients were unknown: somebody may have registered them meanwhile."""
+    """Ask anew where some inboxes are whose recipients were unknown: somebody may have registered them meanwhile.
+
+    Raises `Unavailable` where the tenants' database is away: the round could not be made anyhow.
+    """
     unknown = [inbox for inbox in inboxes if inbox.key is None and inbox.database != SHARED]
     for inbox in random.sample(unknown, min(len(unknown), HOMES_IN_ONE_ROUND)):
-        with suppress(Unavailable):
-            inbox.database = await home_of(inbox.tenant, inbox.recipient)
+        inbox.database = await home_of(inbox.tenant, inbox.recipient)
 
 
 def _lowest(inbox: Inbox) -> Cursor | None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -478,3 +479,29 @@ async def test_a_stream_opened_before_its_recipient_was_registered_finds_the_hom
     frames = await listener.until(lambda told: [frame for frame in told if frame.kind == "created"])
     assert frames[-1].data["notification"]["type"] == "CERTIFICATE_ISSUED"
     await listener.close()
+
+
+async def test_a_database_that_does_not_answer_keeps_no_other_ones_streams_waiting(
+    split: Split,
+    key: str,
+    urls: dict[str, str],
+    new_api_server: Callable[..., ApiServer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Reads of the one wait for a lock, and those of homes are many: each streams' recipient is unknown there."""
+    server = new_api_server(CARILLON_RECONCILE_SECONDS="0.3")
+    monkeypatch.setattr("workers.fan_out.publish", lambda messages: 0)
+    async with AsyncExitStack() as stack:
+        for number in range(20):
+            await stack.enter_async_context(Listener(server.url, make_token(NORTH, f"unknown-{number}")))
+        cleo = await stack.enter_async_context(Listener(server.url, make_token(SOUTH, "cleo")))
+        await cleo.count(1)
+        blocking = stack.enter_context(psycopg.connect(urls[NORTH]))
+        blocking.execute("LOCK TABLE inboxes, recipients_elsewhere IN ACCESS EXCLUSIVE MODE")
+        async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+            event = issued("e1", tenant=SOUTH, student_id="cleo")
+            assert (await post(client, key, event)).status_code == 202
+        with working_in(SOUTH):
+            fan_out_pending()
+        frames = await cleo.until(lambda told: told[-1].kind == "synced", within=20)
+    assert [(frame.kind, frame.seq) for frame in frames] == [("connected", 0), ("changed", 1), ("synced", 1)]
