@@ -10,7 +10,7 @@ import psycopg
 
 from tests.directory import Row
 from tests.fault.ledger import EVERYONE
-from tests.fault.load import TENANT, Load
+from tests.fault.load import Load
 from tests.fault.streams import StreamClient
 
 #: Notifications by event and recipient, tombstones too.
@@ -97,18 +97,18 @@ def is_told(load: Load, session: psycopg.Connection[Row]) -> bool:
     name_deleted(load, session)
     if any(load.owed()):
         return False
-    heads = {row["recipient"]: (row["epoch"], row["seq"]) for row in session.execute(_INBOXES, [TENANT])}
+    heads = {row["recipient"]: (row["epoch"], row["seq"]) for row in session.execute(_INBOXES, [load.tenant])}
     return all((one.inbox.epoch, one.inbox.mark) == heads[f"s{one.number}"] for one in load.streams)
 
 
 def audit(load: Load, session: psycopg.Connection[Row]) -> Verdict:
     """Compare everything. The load must have stopped, and what was owed been told or given up."""
     ledger = load.ledger
-    pairs = {(row["event"], row["recipient"]): row["many"] for row in session.execute(_PAIRS, [TENANT])}
-    purged = {row["recipient"]: row["many"] for row in session.execute(_PURGED, [TENANT])}
+    pairs = {(row["event"], row["recipient"]): row["many"] for row in session.execute(_PAIRS, [load.tenant])}
+    purged = {row["recipient"]: row["many"] for row in session.execute(_PURGED, [load.tenant])}
     lost = _lost(load, pairs, purged)
     doubled = [f"{event} for {who} {many} times" for (event, who), many in pairs.items() if many > 1]
-    drift = [f"drift: {dict(row)}" for row in session.execute(_DRIFT, [TENANT])] + _lasting_drift(load, session)
+    drift = [f"drift: {dict(row)}" for row in session.execute(_DRIFT, [load.tenant])] + _lasting_drift(load, session)
     wrong = Counter(ledger.wrong)
     seq = wrong.pop("seq missing", 0) + wrong.pop("seq told twice", 0)
     twice = wrong.pop("notification doubled", 0)
@@ -151,7 +151,7 @@ def _lasting_drift(load: Load, session: psycopg.Connection[Row]) -> list[str]:
 
 def _streams_drift(load: Load, session: psycopg.Connection[Row]) -> list[str]:
     """Return the streams that know something else than a page fetched now would say."""
-    rows = {row["recipient"]: row for row in session.execute(_INBOXES, [TENANT])}
+    rows = {row["recipient"]: row for row in session.execute(_INBOXES, [load.tenant])}
     return [
         f"stream {stream.number}: {told}"
         for stream in load.streams

@@ -25,7 +25,8 @@ from tests.fault.ledger import EVERYONE, Ledger
 from tests.fault.streams import StreamClient, close_all
 from tests.listener import token_for
 
-TENANT = "acme"
+#: Each load has a tenant of its own: what an earlier one left in the cluster is neither seen nor judged.
+_tenants = itertools.count(1)
 PEOPLE = 200
 #: Events a second; what is acknowledged is at least 300 of them while all is well.
 RATE = 330.0
@@ -49,6 +50,7 @@ class Load:
 
     def __init__(self, cluster: Cluster, run: str, people: int = PEOPLE) -> None:
         self.cluster, self.run, self.people = cluster, run, people
+        self.tenant = f"acme-{next(_tenants)}"
         self.ledger = Ledger(people)
         self.ports = [proxy.port for proxy in cluster.api_proxies]
         self.paused = False
@@ -59,9 +61,11 @@ class Load:
         self._streams_tasks: list[asyncio.Task[None]] = []
         self._poster_tasks: list[asyncio.Task[None]] = []
         with cluster.connect() as session:
-            self.keys = directory.add_recipients(session, TENANT, [f"s{number}" for number in range(people)])
+            self.keys = directory.add_recipients(session, self.tenant, [f"s{number}" for number in range(people)])
             self._bearer = {"Authorization": f"Bearer {_producer_key(session)}"}
-        self.tokens = [token_for(cluster.environment, f"s{number}", TOKEN_TTL_S, TENANT) for number in range(people)]
+        self.tokens = [
+            token_for(cluster.environment, f"s{number}", TOKEN_TTL_S, self.tenant) for number in range(people)
+        ]
         self.streams = [StreamClient(number, self.tokens[number], self.ports, self.ledger) for number in range(people)]
 
     # Told from the main thread
@@ -211,12 +215,15 @@ class Load:
         chosen = number * 7 % self.people if recipient is None else recipient
         id = f"{self.run}-{number}"
         named = {"student_id": f"s{chosen}", "certificate_id": id, "badge_title": "Rust", **data}
-        return _envelope(id, "certificate.issued", named), chosen
+        return self._envelope(id, "certificate.issued", named), chosen
 
     def _announcement(self) -> tuple[dict[str, Any], int]:
         id = f"{self.run}-all-{next(self._numbers)}"
         data = {"title": id, "message": "For all of you.", "audience": {"everyone": True}}
-        return _envelope(id, "system.announcement", data), EVERYONE
+        return self._envelope(id, "system.announcement", data), EVERYONE
+
+    def _envelope(self, id: str, type: str, data: dict[str, Any]) -> dict[str, Any]:
+        return {"specversion": "1.0", "id": id, "source": "/load", "type": type, "tenant": self.tenant, "data": data}
 
     async def _post_until_acknowledged(
         self, turn: int, events: list[tuple[dict[str, Any], int]], *, owed: bool = True
@@ -247,10 +254,6 @@ class Load:
             self.ledger.blame("wrong answer", f"{status} to a producer, Retry-After {told.get('retry-after')}")
             return UNREACHED_S
         return float(told["retry-after"])
-
-
-def _envelope(id: str, type: str, data: dict[str, Any]) -> dict[str, Any]:
-    return {"specversion": "1.0", "id": id, "source": "/load", "type": type, "tenant": TENANT, "data": data}
 
 
 def _producer_key(session: psycopg.Connection[Row]) -> str:

@@ -1,4 +1,7 @@
-"""`make fault`: every fault on a cluster of its own, one after the other, and the table of results in docs/faults.md.
+"""`make fault`: every fault, one after the other, and the table of results in docs/faults.md.
+
+Faults that need the same kind of cluster share one, each with a tenant, recipients and streams of its own: starting one
+takes as long as some faults. Whatever failed leaves its cluster to nobody.
 
 It can be interrupted: what is done is kept in `.cache/faults.json`, and the next call goes on with the fault that is
 missing. Once all are done the next call begins anew. A fault that failed is run again by the next call.
@@ -16,16 +19,16 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from shared.settings import PROJECT_ROOT
-from tests.fault.cluster import faketime
+from tests.fault.cluster import Cluster, Shape, faketime
 from tests.fault.faults import FAULTS
 from tests.fault.load import BATCH, PEOPLE, RATE
-from tests.fault.trial import MEMORY_MIB, REPAIR_S, Fault, Result, run
+from tests.fault.trial import MEMORY_MIB, REPAIR_S, Fault, Result, run_on
 from tests.servers import Child
 from tests.zygote import Zygote
 
@@ -120,11 +123,44 @@ def tell(result: Result) -> None:
     sys.stdout.flush()
 
 
-def run_and_keep(fault: Fault, state: dict[str, Entry], times: int | None, seed: int | None) -> bool:
+class Shared:
+    """The cluster that faults of one shape run on, one after the other; close it at the end."""
+
+    def __init__(self) -> None:
+        self._cluster: Cluster | None = None
+
+    def run(self, fault: Fault, times: int | None, seed: int | None) -> Result:
+        """Run one fault on the present cluster if that fits, else on a new one. Raises what the fault does."""
+        began = time.monotonic()
+        cluster = self._fitting(fault)
+        fit_for_others = False
+        try:
+            result = run_on(cluster, fault, times, seed)
+            fit_for_others = result.passed and not fault.alone
+        finally:
+            if not fit_for_others:
+                self.close()
+        return replace(result, seconds=time.monotonic() - began)
+
+    def _fitting(self, fault: Fault) -> Cluster:
+        if self._cluster is None or self._cluster.shape != fault.shape or fault.alone:
+            self.close()
+            self._cluster = Cluster(fault.shape).__enter__()
+        return self._cluster
+
+    def close(self) -> None:
+        """Stop the cluster, if there is one."""
+        cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            cluster.__exit__(None, None, None)
+
+
+def run_and_keep(shared: Shared, fault: Fault, state: dict[str, Entry], times: int | None, seed: int | None) -> bool:
     """Run one fault, keep and publish its result; returns whether it passed."""
     try:
-        result = run(fault, times, seed)
-    except AssertionError:
+        result = shared.run(fault, times, seed)
+    except Exception:
+        # Whatever it was, the faults after it are run.
         traceback.print_exc()
         print(f"{fault.name}: FAILED, see above", flush=True)
         return False
@@ -143,6 +179,15 @@ def due(state: dict[str, Entry], only: str | None) -> list[Fault]:
     if not left:
         state.clear()
     return left or list(FAULTS)
+
+
+def in_turn(chosen: list[Fault]) -> list[Fault]:
+    """Return the faults in an order in which those of one shape follow each other."""
+    shapes: list[Shape] = []
+    for fault in chosen:
+        if fault.shape not in shapes:
+            shapes.append(fault.shape)
+    return sorted(chosen, key=lambda fault: (shapes.index(fault.shape), fault.alone))
 
 
 def _is_done(fault: Fault, entry: Entry | None) -> bool:
@@ -181,8 +226,8 @@ def main() -> None:
     state = read_state()
     chosen = due(state, options.only)
     require(chosen)
-    with _one_zygote():
-        passed = [run_and_keep(fault, state, options.times, options.seed) for fault in chosen]
+    with _one_zygote(), closing(Shared()) as shared:
+        passed = [run_and_keep(shared, fault, state, options.times, options.seed) for fault in in_turn(chosen)]
     print(f"{sum(passed)} of {len(chosen)} faults passed; the table is in {TABLE.relative_to(Path.cwd())}")
     raise SystemExit(0 if all(passed) else 1)
 

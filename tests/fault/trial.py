@@ -92,6 +92,8 @@ class Fault:
     inject: Callable[[Trial], None]
     times: int = 10
     shape: Shape = field(default_factory=Shape)
+    #: Whether it needs a cluster that nothing else has run on, and leaves none to others.
+    alone: bool = False
     #: A check of its own after the last repair: returns what was wrong, in words.
     finish: Callable[[Trial], list[str]] | None = None
 
@@ -125,23 +127,32 @@ class Result:
 
 
 def run(fault: Fault, times: int | None = None, seed: int | None = None) -> Result:
-    """Run one fault; everything that it started is gone afterwards. Prints the seed of each injection."""
+    """Run one fault on a cluster of its own, which is gone afterwards. Prints the seed of each injection."""
+    with Cluster(fault.shape) as cluster:
+        return run_on(cluster, fault, times, seed)
+
+
+def run_on(cluster: Cluster, fault: Fault, times: int | None = None, seed: int | None = None) -> Result:
+    """Run one fault on a running cluster of its shape, with a load of its own. Prints the seed of each injection."""
     began = time.monotonic()
     root = secrets.randbelow(10**6) if seed is None else seed
     seeds = [root + number for number in range(fault.times if times is None else times)]
-    with Cluster(fault.shape) as cluster:
-        load = Load(cluster, f"f{root}")
-        trial = Trial(cluster, load, cluster.connect)
-        with _logs_kept(cluster, f"{fault.name}-{root}") as judged:
-            load.start()
-            trial.hold(WARM_UP_S)
-            repairs = [_inject(fault, trial, each) for each in seeds]
-            took = time.monotonic() - load.began
-            verdict = _end(fault, trial)
-            judged(verdict.clean and max(repairs) <= REPAIR_S)
-        load.close()
-        told = Counter({**load.ledger.happened, **trial.notes, **_deaths(cluster)})
-        memory = max(cluster.supervisor.peak_mib.values(), default=0.0)
+    load = Load(cluster, f"f{root}")
+    trial = Trial(cluster, load, cluster.connect)
+    supervisor = cluster.supervisor
+    supervisor.peak_mib.clear()
+    deaths = Counter(supervisor.deaths)
+    with _logs_kept(cluster, f"{fault.name}-{root}") as judged:
+        load.start()
+        trial.hold(WARM_UP_S)
+        repairs = [_inject(fault, trial, each) for each in seeds]
+        took = time.monotonic() - load.began
+        verdict = _end(fault, trial)
+        judged(verdict.clean and max(repairs) <= REPAIR_S)
+    load.close()
+    died = {f"died {name}": many for name, many in (Counter(supervisor.deaths) - deaths).items()}
+    told = Counter({**load.ledger.happened, **trial.notes, **died})
+    memory = max(supervisor.peak_mib.values(), default=0.0)
     rate = verdict.acknowledged / took
     elapsed = time.monotonic() - began
     return Result(
@@ -163,10 +174,6 @@ def _logs_kept(cluster: Cluster, name: str) -> Iterator[Callable[[bool], None]]:
             for log in cluster.folder.glob("*.log"):
                 shutil.copy(log, kept)
             print(f"    the parts' logs are in {kept}", flush=True)
-
-
-def _deaths(cluster: Cluster) -> dict[str, int]:
-    return {f"died {name}": many for name, many in cluster.supervisor.deaths.items() if many}
 
 
 def _inject(fault: Fault, trial: Trial, seed: int) -> float:

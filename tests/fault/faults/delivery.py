@@ -78,7 +78,7 @@ def poison(trial: Trial) -> None:
     """
     trial.load.post([trial.random.randrange(trial.load.people)], owed=False, badge_title="poison")
     trial.notes["poisoned"] += 1
-    untried = f"SELECT count(*) AS many FROM events WHERE {DEADLY} AND attempts = 0"
+    untried = f"SELECT count(*) AS many FROM events WHERE {DEADLY} AND state = 'accepted' AND attempts = 0"
     with trial.connect() as session:
         eventually(lambda: session.execute(untried.encode()).fetchone() == {"many": 0}, within=TAKEN_S)
 
