@@ -66,7 +66,7 @@ export class CarillonToasts extends CarillonElement {
     const row = createRow(this, item).node;
     row.removeAttribute("tabindex");
     const node = h("div", { class: `toast ${item.priority}`, part: "toast", role: urgent ? "alert" : "status", onclick: (/** @type {Event} */ event) => void (event.composedPath().some((each) => each instanceof HTMLAnchorElement) && end()) }, row, dismiss);
-    const wait = () => void (clearTimeout(timer), urgent || (timer = setTimeout(end, SHOWN_MS)));
+    const wait = () => void (clearTimeout(timer), urgent || node.matches(":hover, :focus-within") || (timer = setTimeout(end, SHOWN_MS)));
     const pause = () => clearTimeout(timer);
     for (const [name, handler] of /** @type {const} */ ([["pointerenter", pause], ["pointerleave", wait], ["focusin", pause], ["focusout", wait]])) node.addEventListener(name, handler);
     this.#stack.append(node);
