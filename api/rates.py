@@ -102,7 +102,7 @@ class Rates:
         self.recipients = _rate("recipient", chosen.recipient_requests_per_minute)
         self.producers = _rate("producer", chosen.producer_requests_per_minute)
         self.addresses = _rate("address", chosen.failed_attempts_per_minute)
-        self._sign_ins = RateLimitItemPerMinute(chosen.sign_ins_per_minute, namespace=NAMESPACE)
+        self._sign_ins = RateLimitItemPerMinute(chosen.sign_ins_per_minute, namespace=f"{NAMESPACE}:rate")
         self._task: asyncio.Task[None] | None = None
         self._up = True
 

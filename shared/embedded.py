@@ -27,6 +27,7 @@ from redis.retry import Retry
 
 from shared.errors import StartError
 from shared.files import write_private
+from shared.redis_users import User, directives, password_of
 from shared.unprivileged import account_for, launched, needed_capability
 
 LOOPBACK = "127.0.0.1"
@@ -329,9 +330,10 @@ class EmbeddedRedis(EmbeddedServer):
     def pid_file(self) -> Path:
         return self.home / "redis.pid"
 
-    def url(self, database: int = 0) -> str:
-        """Return the address of the numbered `database`, password included."""
-        return f"redis://:{self.password}@{LOOPBACK}:{self.port}/{database}"
+    def url(self, database: int = 0, user: User | None = None) -> str:
+        """Return the address of the numbered `database`, password included, for a user; unset: who may do all."""
+        who = f":{self.password}" if user is None else f"{user}:{password_of(user, self.password)}"
+        return f"redis://{who}@{LOOPBACK}:{self.port}/{database}"
 
     def _set_up(self) -> None:
         """Write the configuration file: unlike an argument, its password is in no process list."""
@@ -348,7 +350,7 @@ class EmbeddedRedis(EmbeddedServer):
             "maxmemory-policy": "noeviction",
         }
         text = "".join(f"{name} {value}\n" for name, value in settings.items())
-        write_private(self.home / "redis.conf", text, self.account)
+        write_private(self.home / "redis.conf", text + directives(self.password), self.account)
 
     def _arguments(self) -> list[str]:
         return [str(self.home / "redis.conf")]

@@ -14,6 +14,7 @@ from shared import db, launch, outbox, parts, runtime
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from shared.joint_log import JointLog, use_colour
 from shared.processes import Part
+from shared.redis_users import BROKER, STREAM
 from shared.settings import Settings, data_dir, load_settings
 from shared.supervisor import Supervisor, until_told_to_stop
 
@@ -97,9 +98,9 @@ def _urls(postgres: EmbeddedPostgres | None, redis: EmbeddedRedis | None, settin
         urls["database_url"] = SecretStr(postgres.application_url())
         urls["database_owner_url"] = SecretStr(postgres.url())
     if redis and settings.redis_url is None:
-        urls["redis_url"] = SecretStr(redis.url())
+        urls["redis_url"] = SecretStr(redis.url(user=STREAM))
     if redis and settings.broker_url is None:
-        urls["broker_url"] = SecretStr(redis.url(BROKER_DATABASE))
+        urls["broker_url"] = SecretStr(redis.url(BROKER_DATABASE, BROKER))
     return urls
 
 

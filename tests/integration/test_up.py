@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -17,6 +18,7 @@ import pytest
 
 from shared import runtime
 from shared.embedded import EmbeddedRedis, free_port
+from shared.redis_users import RULES, password_of
 from tests.eventually import eventually
 from tests.servers import Child
 
@@ -180,6 +182,11 @@ def test_all_parts_log_and_no_secret_is_in_a_log_or_a_process_list(new_up: Calla
     password = up.published["CARILLON_FLOWER_PASSWORD"]
     secrets = json.loads((up.data_dir / "secrets.json").read_text()).values()
     hidden = {*secrets, *((up.data_dir / name / "password").read_text() for name in ("postgres", "redis"))}
+    own = (up.data_dir / "redis" / "password").read_text()
+    users = {password_of(user, own) for user in RULES}
+    addresses = (up.published["CARILLON_REDIS_URL"], up.published["CARILLON_BROKER_URL"])
+    assert [urlsplit(address).password in users for address in addresses] == [True, True]
+    hidden |= users
     commands = "\n".join(" ".join(process.cmdline()) for process in up.family())
     assert [secret for secret in hidden if secret in commands] == []
     # The panel shows Flower's password, once, to whoever started it; the log itself shows none.
