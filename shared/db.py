@@ -37,6 +37,10 @@ LOCK_TIMEOUT_MS = 2_000
 STATEMENT_TIMEOUT_MS = {"api": 5_000, "worker": 30_000}
 #: Unacknowledged bytes on a cut connection are given up after this.
 TCP_USER_TIMEOUT_MS = 5_000
+#: A server that vanished (its power, the way to it: nothing says so) while its answer is awaited is noticed after the
+#: sum of both: the system would wait for two hours. Probes cost a packet each; `TCP_USER_TIMEOUT_MS` ends them.
+KEEPALIVE_IDLE_S = 10
+KEEPALIVE_INTERVAL_S = 2
 CONNECT_TIMEOUT_S = 3
 #: Waiting longer for a free connection only lengthens the queue: 503 tells the client to come back.
 POOL_TIMEOUT_S = 2
@@ -75,6 +79,8 @@ def _options(lane: str) -> dict[str, Any]:
         "application_name": f"carillon-{lane}",
         "connect_timeout": CONNECT_TIMEOUT_S,
         "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
+        "keepalives_idle": KEEPALIVE_IDLE_S,
+        "keepalives_interval": KEEPALIVE_INTERVAL_S,
         "options": f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS} -c lock_timeout={LOCK_TIMEOUT_MS}"
         f" -c statement_timeout={STATEMENT_TIMEOUT_MS[lane]} -c jit=off -c timezone=UTC"
         " -c standard_conforming_strings=on",

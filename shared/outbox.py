@@ -83,6 +83,8 @@ def engine_of(outbox: Outbox, *, keeps: bool = True) -> Engine:
         "application_name": "carillon-relay",
         "connect_timeout": db.CONNECT_TIMEOUT_S,
         "tcp_user_timeout": db.TCP_USER_TIMEOUT_MS,
+        "keepalives_idle": db.KEEPALIVE_IDLE_S,
+        "keepalives_interval": db.KEEPALIVE_INTERVAL_S,
         "prepare_threshold": None,
     }
     return create_engine(
