@@ -9,6 +9,7 @@ The file: `CELLS` cells in the machine's byte order, then a line of JSON for eac
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import mmap
@@ -41,6 +42,8 @@ class Cells:
         self.values = memoryview(self._memory).cast("q")
         self._file: int | None = None
         self._lock = threading.Lock()
+        #: True once a name could not be written to the file.
+        self._is_full = False
         self.place(SPILLED)
 
     def place(self, name: Name) -> int:
@@ -50,12 +53,23 @@ class Cells:
 
     def _new(self, name: Name) -> int:
         with self._lock:
-            if len(self._places) >= CELLS:
+            if name in self._places:
+                return self._places[name]
+            if len(self._places) >= CELLS or not self._tell(name):
                 return self._places[SPILLED]
-            place = self._places.setdefault(name, len(self._places))
-            if self._file is not None and place == len(self._places) - 1:
-                os.write(self._file, _line(name))
-            return place
+            return self._places.setdefault(name, len(self._places))
+
+    def _tell(self, name: Name) -> bool:
+        """Write a new cell's name down; returns whether it is there. On a full disk no later one is tried: the lines
+        are in the order of the cells, and half a line must stay the last.
+        """
+        if self._file is None:
+            return not self._is_full
+        with suppress(OSError):
+            if not self._is_full and os.write(self._file, _line(name)) == len(_line(name)):
+                return True
+        self._is_full = True
+        return False
 
     def add(self, place: int, amount: int) -> None:
         """Add to a cell; threads of this process lose nothing to each other. About 0.2 µs."""
@@ -67,20 +81,34 @@ class Cells:
         return {name: self.values[place] for name, place in self._places.items()}
 
     def open(self, folder: Path, part: str) -> None:
-        """Begin a file of this process's own, at zero: at a process's start, and in a forked one. Raises `OSError`."""
+        """Begin a file of this process's own, at zero: at a process's start, and in a forked one.
+
+        Raises `OSError`, and has no file then.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{part}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        fcntl.flock(file, fcntl.LOCK_EX)
-        os.ftruncate(file, SIZE)
         # A forked process's lock may have been copied while it was held.
         self._lock = threading.Lock()
         with self._lock:
             self._let_go()
-            self._file = file
-            self._memory = mmap.mmap(file, SIZE)
-            self.values = memoryview(self._memory).cast("q")
-            os.write(file, b"".join(map(_line, self._places)))
+            try:
+                self._begin(file)
+            except OSError:
+                os.close(file)
+                path.unlink()
+                raise
+
+    def _begin(self, file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        # With its blocks: touching a page that finds none on a full disk would end the process (SIGBUS).
+        os.posix_fallocate(file, 0, SIZE)
+        names = b"".join(map(_line, self._places))
+        if os.write(file, names) < len(names):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._memory = mmap.mmap(file, SIZE)
+        self.values = memoryview(self._memory).cast("q")
+        self._file, self._is_full = file, False
 
     def close(self) -> None:
         """Let go of the file, which a reader then retires; what is counted from now on is seen by nobody."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,52 @@ def test_a_forked_process_counts_into_a_file_of_its_own(tmp_path: Path) -> None:
     os.waitpid(child, 0)
     parent.add(parent.place(EVENTS), 1)
     assert _sums(tmp_path)[EVENTS] == 12
+
+
+def _ended(work: Callable[[], None]) -> int:
+    """Run it in a process of its own and return the exit status: 7 where it raised `OSError`, negative for a signal."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except OSError:
+            os._exit(7)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _count_without_room(folder: Path) -> None:
+    made = _counting(folder, events=3)
+    size = next(folder.glob("*.cells")).stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 9, size + 9))
+    for number in range(3):
+        made.add(made.place(("carillon_no_room", "", str(number))), 1)
+    made.add(made.place(EVENTS), 4)
+
+
+def _begin_without_room(folder: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+    Cells().open(folder, "worker")
+
+
+def test_a_full_disk_stops_no_process_and_mixes_up_no_numbers(tmp_path: Path) -> None:
+    """The names are beyond the cells, in their order: one that found no room would shift all later ones."""
+    assert _ended(partial(_count_without_room, tmp_path)) == 0
+    sums = _sums(tmp_path)
+    assert (sums[EVENTS], sums[cells.SPILLED]) == (7, 3)
+    assert [name for name in sums if name[0] == "carillon_no_room"] == []
+
+
+def test_a_file_has_its_room_before_it_is_written_to(tmp_path: Path) -> None:
+    """On a full disk a page that has none ends the process that touches it (SIGBUS)."""
+    _counting(tmp_path)
+    (file,) = tmp_path.glob("*.cells")
+    assert file.stat().st_blocks * 512 >= cells.SIZE
+
+
+def test_a_file_that_finds_no_room_at_all_is_refused_and_removed(tmp_path: Path) -> None:
+    assert _ended(partial(_begin_without_room, tmp_path)) == 7
+    assert list(tmp_path.glob("*.cells")) == []
 
 
 def test_a_name_that_is_half_written_is_left_out(tmp_path: Path) -> None:
