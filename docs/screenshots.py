@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -65,10 +66,12 @@ TICKETS = (
 AGES_MIN = (1, 12, 47, 180, 60 * 26, 60 * 50, 60 * 24 * 6, 60 * 24 * 9)
 #: So many of the newest are left unread.
 UNREAD = 3
-#: The animated picture: how long a frame stands, in milliseconds, how far it goes, and how long before and after it.
-FRAME_MS = 40
-MOTION_MS = 1600
+#: The animated picture: the times of its frames, in milliseconds after the arrival (the motion is quick at first, then
+#: a colour fades), and how long the pictures before and after it stand.
+MOMENTS_MS = (*range(0, 600, 40), *range(600, 2500, 100))
 BEFORE_MS, AFTER_MS = 1200, 2600
+#: How often it is asked whether everybody has been told.
+ASK_S = 0.05
 ANIMATED, SHOWN_WIDTH = (980, 640), 760
 #: The colours of a GIF that suffice for a page of few.
 COLOURS = 255
@@ -97,7 +100,7 @@ def _post(server: str, tenant: str, type_: str, data: Mapping[str, object]) -> N
     while httpx.get(f"{server}/api/demo/events/{event}?tenant={tenant}").json()["state"] != "done":
         if time.monotonic() > deadline:
             raise SystemExit(f"Nobody was told of {type_}: is a worker running?")
-        time.sleep(FRAME_MS / 1000)
+        time.sleep(ASK_S)
 
 
 def _fill(server: str) -> None:
@@ -234,18 +237,24 @@ def _arrival(browser: Browser, server: str) -> None:
     session.send("Animation.setPlaybackRate", {"playbackRate": 0})
     page.get_by_role("button", name="Assign a ticket to Grace").click()
     expect(page.locator("carillon-toasts .toast")).to_be_visible()
-    for at in range(0, MOTION_MS, FRAME_MS):
+    for at, after in pairwise((*MOMENTS_MS, MOMENTS_MS[-1] + AFTER_MS)):
         session.send("Animation.seekAnimations", {"animations": running, "currentTime": at})
-        frames.append((_picture(page), FRAME_MS))
-    frames[-1] = (frames[-1][0], AFTER_MS)
+        frames.append((_picture(page), after - at))
     page.unroute_all(behavior="wait")
     context.close()
-    palette = frames[-1][0].quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    palette = _above(frames[len(frames) // 3][0], frames[-1][0]).quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
     small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame, _ in frames]
     durations = [stands for _, stands in frames]
     small[0].save(
         IMAGES / "arrival.gif", save_all=True, append_images=small[1:], duration=durations, loop=0, optimize=True
     )
+
+
+def _above(one: Image.Image, other: Image.Image) -> Image.Image:
+    both = Image.new("RGB", (one.width, one.height + other.height))
+    both.paste(one, (0, 0))
+    both.paste(other, (0, one.height))
+    return both
 
 
 def _picture(page: Page) -> Image.Image:

@@ -20,7 +20,7 @@ const sheet = css(`
 .quiet { color: var(--q); }
 .tabs { display: flex; margin-inline-end: auto; padding: 3px; border-radius: 10px; background: var(--sunk); }
 .tabs button { min-height: 28px; border-radius: 7px; color: var(--q); }
-.tabs [aria-pressed=true] { background: var(--s); color: var(--i); box-shadow: 0 1px 3px rgb(0 0 0 / 14%); }
+.tabs [aria-pressed=true] { background: light-dark(var(--s), var(--l)); color: var(--i); box-shadow: 0 1px 3px rgb(0 0 0 / 14%); }
 select { padding-inline-end: 2em; border-color: var(--l); color: var(--i); appearance: none; background: linear-gradient(45deg, #0000 50%, currentcolor 0) calc(100% - 17px) 55% / 5px 5px no-repeat, linear-gradient(-45deg, #0000 50%, currentcolor 0) calc(100% - 12px) 55% / 5px 5px no-repeat; }
 [dir=rtl] select { background-position: 12px 55%, 17px 55%; }
 @media (prefers-reduced-motion: no-preference) { .bone { animation: pulse 1.8s infinite; } }
