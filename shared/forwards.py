@@ -69,7 +69,8 @@ _VALUES = ", ".join("t.data::jsonb" if name == "data" else f"t.{name}" for name 
 def claim() -> TextClause:
     """Lock pending forwards to a database and select their events. Parameters: database, limit."""
     return text(f"""
-        SELECT f.event_key, f.cancelled, {_READ} FROM forwards f JOIN events e ON e.key = f.event_key
+        SELECT f.event_key, f.cancelled, f.revision, f.data::text AS told, {_READ}
+        FROM forwards f JOIN events e ON e.key = f.event_key
         WHERE f.database = :database AND f.state = 'pending' ORDER BY f.event_key LIMIT :limit
         FOR NO KEY UPDATE OF f SKIP LOCKED""")
 
@@ -103,7 +104,8 @@ def cancel_stored() -> TextClause:
 def done() -> TextClause:
     """Mark locked forwards done. Parameters: keys, database."""
     return text("""
-        UPDATE forwards SET state = 'done' WHERE event_key = ANY(CAST(:keys AS bigint[])) AND database = :database""")
+        UPDATE forwards SET state = 'done', data = NULL
+        WHERE event_key = ANY(CAST(:keys AS bigint[])) AND database = :database""")
 
 
 @cache

@@ -12,21 +12,18 @@ import orjson
 from sqlalchemy import Connection
 
 import beat_schedule
-from shared import audience, db, failed_logins
-from shared.errors import InvalidInput
+from shared import databases, db, failed_logins, told_anew
 from shared.events import hash_of
 from shared.failed_logins import GROWING, KEPT_AFTER, TOLD
 from shared.login_windows import Failure, Placed, Rule, Window, data_of, event_id, place, told_time
 from shared.logs import log
 from shared.settings import settings
-from workers.app import app, send, wake
-from workers.chunks import chunk_size
+from workers.app import FORWARD_TASK, app, send, wake
 from workers.everywhere import in_every_database
 from workers.jobs import Run, in_batches, perform
-from workers.prepare import Prepared, Row, prepare
+from workers.prepare import Row
 from workers.publish import Message, publish
-from workers.reach import by_event, read_within
-from workers.update import Texts, texts_of, update
+from workers.telling import News, Telling
 
 #: Failures that one transaction counts (20 ms).
 BATCH = 2_000
@@ -61,6 +58,8 @@ def run(now: datetime | None = None) -> bool:
 def _run(run: Run) -> bool:
     counted = in_batches(lambda: count_some(run.now, run), PART_S)
     told = in_batches(lambda: tell_some(run.now, run), PART_S)
+    if databases.is_split():
+        told = in_batches(lambda: tell_forwarded(run), PART_S) and told
     forgotten = in_batches(lambda: _forget_some(run.now), PART_S)
     return counted and told and forgotten
 
@@ -193,6 +192,7 @@ def _growing(windows: Iterable[Window]) -> dict[str, list[Any]]:
 def tell_some(now: datetime | None = None, run: Run | None = None) -> bool:
     """Tell some windows anew in one transaction, for a run; returns whether there may be more."""
     messages: list[Message] = []
+    forwarded = False
     with db.transaction(db.EVERY_TENANT) as connection:
         moment = connection.scalar(failed_logins.take_turn(), {"now": now})
         if moment is None:
@@ -200,76 +200,78 @@ def tell_some(now: datetime | None = None, run: Run | None = None) -> bool:
         given = {"now": moment, "limit": WINDOWS}
         rows = connection.execute(failed_logins.claim_untold(), given).mappings().all()
         if rows:
-            messages = _Telling(connection, rows, moment).tell()
+            telling = _TellingWindows(connection, [_news(row) for row in rows], moment)
+            messages, forwarded = telling.tell(), telling.forwarded
+    publish(messages)
+    if forwarded:
+        send(FORWARD_TASK)
+    if run is not None:
+        run.done += len(rows)
+    return bool(rows)
+
+
+def _news(row: Row) -> News:
+    names = ("started_at", "failures", "first_at", "last_at", "ip", "user_agent")
+    window = Window(**{name: row[name] for name in names}, addresses=tuple(row["addresses"]))
+    return News(row, data_of(row["account"], window), row["failures"], row["telling"], row["told_up_to"])
+
+
+class _TellingWindows(Telling):
+    """Some windows that have more than was told; what they tell is left for other databases, too."""
+
+    def __init__(self, connection: Connection, news: Sequence[News], now: datetime) -> None:
+        super().__init__(connection, news)
+        self._now = now
+        self.forwarded = False
+
+    def note_told(self, news: Sequence[News], *, tellable: bool = True) -> None:
+        given = {"keys": [each.row["window"] for each in news], "told": [each.told for each in news], "now": self._now}
+        self._connection.execute(failed_logins.set_told(), given)
+        if tellable and databases.is_split():
+            self._leave(news)
+
+    def _leave(self, news: Sequence[News]) -> None:
+        given = {
+            "keys": [each.row["key"] for each in news],
+            "revisions": [each.revision for each in news],
+            "datas": [orjson.dumps(each.data).decode() for each in news],
+        }
+        self.forwarded |= self._connection.execute(told_anew.leave(), given).rowcount > 0
+
+    def note_range(self, news: News, told_up_to: int) -> None:
+        given = {"key": news.row["window"], "telling": news.told, "told_up_to": told_up_to}
+        self._connection.execute(failed_logins.set_telling(), given)
+
+
+def tell_forwarded(run: Run | None = None) -> bool:
+    """Tell some events anew that were forwarded to here, for a run, as their home told them; returns whether there may
+    be more.
+    """
+    messages: list[Message] = []
+    with db.transaction(db.EVERY_TENANT) as connection:
+        if connection.scalar(failed_logins.take_turn(), {"now": None}) is None:
+            return False
+        rows = connection.execute(told_anew.claim_untold(), {"limit": WINDOWS}).mappings().all()
+        if rows:
+            names = ("revision", "telling", "told_up_to")
+            news = [News(row, row["says"], **{name: row[name] for name in names}) for row in rows]
+            messages = _TellingForwarded(connection, news).tell()
     publish(messages)
     if run is not None:
         run.done += len(rows)
     return bool(rows)
 
 
-class _Telling:
-    """Some windows that have more than was told, their events locked, inside their transaction."""
+class _TellingForwarded(Telling):
+    """Some events of other databases that were told anew there."""
 
-    def __init__(self, connection: Connection, rows: Sequence[Row], now: datetime) -> None:
-        self._connection, self._now = connection, now
-        # A round under way is gone on with alone.
-        self._rows = rows if rows[0]["telling"] is None else rows[:1]
+    def note_told(self, news: Sequence[News], *, tellable: bool = True) -> None:
+        given = {"keys": [each.row["key"] for each in news], "told": [each.told for each in news]}
+        self._connection.execute(told_anew.set_told(), given)
 
-    def tell(self) -> list[Message]:
-        prepared = [event for number, row in enumerate(self._rows) if (event := self._prepared(number, row))]
-        if not prepared:
-            return []
-        bound = settings().chunk_size
-        kept, found = read_within(self._connection, prepared, bound)
-        if len(found) > bound or self._rows[kept[0].place]["telling"] is not None:
-            return self._tell_range(kept[0])
-        texts: Texts = {}
-        for event, audience_of in by_event(kept, found):
-            texts |= self._texts(event, audience_of) or {}
-        self._set_told([self._rows[event.place] for event in kept])
-        return update(self._connection, texts)
-
-    def _prepared(self, number: int, row: Row) -> Prepared | None:
-        names = ("started_at", "failures", "first_at", "last_at", "ip", "user_agent")
-        window = Window(**{name: row[name] for name in names}, addresses=tuple(row["addresses"]))
-        try:
-            return prepare({**row, "data": data_of(row["account"], window)}, number)
-        except InvalidInput:
-            self._give_up(row)
-            return None
-
-    def _texts(self, event: Prepared, audience_of: dict[int, tuple[int, Row]]) -> Texts | None:
-        try:
-            return texts_of(event, audience_of)
-        except InvalidInput:
-            self._give_up(self._rows[event.place])
-            return None
-
-    def _give_up(self, row: Row) -> None:
-        """Leave the notifications as they are; a later failure tries again."""
-        log().warning("failed_logins.untellable", event_key=row["key"])
-        self._set_told([row])
-
-    def _set_told(self, rows: Sequence[Row]) -> None:
-        told = [row["telling"] or row["failures"] for row in rows]
-        given = {"keys": [row["window"] for row in rows], "told": told, "now": self._now}
-        self._connection.execute(failed_logins.set_told(), given)
-
-    def _tell_range(self, event: Prepared) -> list[Message]:
-        """Tell a window to the next of a large audience, in key order, and note how far that is."""
-        row, size = self._rows[event.place], chunk_size(event)
-        place = {"after_key": row["told_up_to"], "up_to_key": audience.MAX_KEY, "limit": size + 1}
-        given = {**audience.columns(event.targets), **place}
-        found = self._connection.execute(audience.read_range(), given).mappings().all()
-        texts = self._texts(event, {each["key"]: (each["place"], each) for each in found[:size]})
-        if texts is None:
-            return []
-        if len(found) > size:
-            far = {"told_up_to": found[size - 1]["key"], "telling": row["telling"] or row["failures"]}
-            self._connection.execute(failed_logins.set_telling(), {"key": row["window"], **far})
-        else:
-            self._set_told([row])
-        return update(self._connection, texts)
+    def note_range(self, news: News, told_up_to: int) -> None:
+        given = {"key": news.row["key"], "telling": news.told, "told_up_to": told_up_to}
+        self._connection.execute(told_anew.set_telling(), given)
 
 
 def _forget_some(now: datetime | None) -> bool:

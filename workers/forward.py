@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy import Connection
 
-from shared import databases, db, forwards
+from shared import databases, db, forwards, told_anew
 from shared.audience import Sought
 from shared.databases import SHARED, working_in
 from shared.logs import log
@@ -101,6 +101,13 @@ def _tell(target: str, rows: Sequence[Row]) -> None:
             given = {name: [row[name] for row in new] for name in forwards.COPIED}
             there.execute(forwards.KNOW_TENANTS, {"tenant": given["tenant"]})
             there.execute(forwards.store(), given)
+            _tell_anew(there, [row for row in new if row["told"] is not None])
         if cancelled:
             named = {name: [row[name] for row in cancelled] for name in ("tenant", "source", "id")}
             there.execute(forwards.cancel_stored(), named)
+
+
+def _tell_anew(there: Connection, rows: Sequence[Row]) -> None:
+    if rows:
+        given = {name: [row[name] for row in rows] for name in ("tenant", "source", "id", "revision", "told")}
+        there.execute(told_anew.store(), given)

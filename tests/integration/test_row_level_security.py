@@ -33,15 +33,16 @@ TENANT_OF = {
     "tenants": "x.id",
     "fan_out_chunks": "(SELECT e.tenant FROM events e WHERE e.key = x.event_key)",
     "forwards": "(SELECT e.tenant FROM events e WHERE e.key = x.event_key)",
+    "event_updates": "(SELECT e.tenant FROM events e WHERE e.key = x.event_key)",
     "producer_keys": "x.tenants[1]",
 }
 #: What the API never sees by its tenant: the producer key is the one that was presented; failed logins are counted;
 #: the audit log is added to.
-NOT_BY_TENANT = {"producer_keys", "failed_logins", "failed_login_windows", "audit_log"}
+NOT_BY_TENANT = {"producer_keys", "failed_logins", "failed_login_windows", "event_updates", "audit_log"}
 #: What was revoked is for every process of the API to know.
 KNOWN_TO_THE_API = {"revocations"}
 #: What a worker sees of every tenant without naming any.
-OPEN_TO_WORKERS = {"events", "fan_out_chunks", "forwards", "tenants", "signing_secrets"}
+OPEN_TO_WORKERS = {"events", "fan_out_chunks", "forwards", "event_updates", "tenants", "signing_secrets"}
 TENANTS = ("acme", "bolt")
 
 
@@ -73,6 +74,7 @@ def filled(db: Session) -> Session:
             "INSERT INTO fan_out_chunks (event_key, number, after_key, up_to_key) VALUES (%s, 0, 0, 9)", (event,)
         )
         db.execute("INSERT INTO forwards (event_key, database) VALUES (%s, 'shared')", (event,))
+        db.execute("INSERT INTO event_updates (event_key, revision, data) VALUES (%s, 4, '{}')", (event,))
         db.execute("INSERT INTO recipients_elsewhere (tenant, id) VALUES (%s, 'eve')", (tenant,))
         db.execute(
             "INSERT INTO notifications (id, key, tenant, event_key, ordinal, created_seq, seq, type, priority, title,"
