@@ -92,9 +92,8 @@ def _family(metric: Metric, values: Values) -> Family:
         return _histogram(metric, values)
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
     family = kind(metric.name, metric.help, labels=metric.labels)
-    if not metric.labels and not values:
-        family.add_metric([], 0)
-    for name, value in sorted(values.items()):
+    there = {(metric.name, "", *known): 0 for known in metric.known} | dict(values)
+    for name, value in sorted(there.items()):
         family.add_metric(list(name[2:]), value / metric.scale)
     return family
 

@@ -32,9 +32,11 @@ class Metric:
     #: What a cell is divided by in the exposition.
     scale = 1
 
-    def __init__(self, name: str, help: str, *labels: str) -> None:
+    def __init__(self, name: str, help: str, *labels: str, known: Sequence[str] = ()) -> None:
+        """`known`: values of the one label that are told from the start, so that a first count is seen as a growth."""
         assert name not in self.ALL
         self.name, self.help, self.labels = name, help, labels
+        self.known = tuple((value,) for value in known) if labels else ((),)
         self._places: dict[tuple[str, ...], int] = {}
         self.ALL[name] = self
 
@@ -109,7 +111,12 @@ class Histogram(Metric):
         CELLS_HERE.add(cells[-1], round(PER_SECOND * sum(each for each in durations if each > 0)))
 
 
-EVENTS = Counter("carillon_events_total", "Events that producers posted and that are durable", "outcome")
+EVENTS = Counter(
+    "carillon_events_total",
+    "Events that producers posted and that are durable",
+    "outcome",
+    known=("accepted", "duplicate"),
+)
 REFUSED = Counter("carillon_events_refused_total", "Postings refused, none of their events stored", "reason")
 COMMIT = Histogram(
     "carillon_event_to_commit_seconds",
@@ -118,8 +125,15 @@ COMMIT = Histogram(
 )
 TYPE_SECONDS = Seconds("carillon_type_to_commit_seconds_total", "The same, summed for each event type", "type")
 TYPE_COMMITS = Counter("carillon_type_commits_total", "Commits that the sum is of", "type")
-FINISHED = Counter("carillon_fan_outs_total", "Events whose fan-out ended, or chunks of large ones", "outcome")
-NOTIFICATIONS = Counter("carillon_notifications_total", "Notifications written (fan-out rows)", "lane")
+FINISHED = Counter(
+    "carillon_fan_outs_total",
+    "Events whose fan-out ended, or chunks of large ones",
+    "outcome",
+    known=("done", "refused", "given_up"),
+)
+NOTIFICATIONS = Counter(
+    "carillon_notifications_total", "Notifications written (fan-out rows)", "lane", known=("urgent", "fan_out")
+)
 PUBLISHED = Counter("carillon_published_messages_total", "Messages that Redis took for the streams")
 UNPUBLISHED = Counter(
     "carillon_unpublished_messages_total", "Messages dropped while Redis was away: the reconciler tells them"
@@ -135,7 +149,9 @@ SOCKET = Histogram(
 )
 STREAMS = Gauge("carillon_streams", "Open streams")
 INBOXES = Gauge("carillon_inboxes_followed", "Inboxes that open streams follow")
-STREAM_BEGINNINGS = Counter("carillon_streams_begun_total", "Streams begun: without a cursor, or by replay", "kind")
+STREAM_BEGINNINGS = Counter(
+    "carillon_streams_begun_total", "Streams begun: without a cursor, or by replay", "kind", known=("fresh", "replay")
+)
 RESETS = Counter("carillon_resets_total", "Streams told to fetch their page again: a foreign cursor, or too far back")
 STREAM_ENDS = Counter(
     "carillon_streams_ended_by_server_total", "Streams that the server ended with this goodbye", "reason"
@@ -152,6 +168,7 @@ REPAIRED = Counter(
     "carillon_gaps_repaired_total",
     "Gaps that were read again: holes between frames, and what only the reconciler's round found",
     "found_by",
+    known=("hole", "round"),
 )
 ROUNDS = Counter("carillon_reconciler_rounds_total", "Rounds over all open streams")
 
