@@ -18,6 +18,7 @@ from api import (
     health,
     inbox,
     metrics,
+    ops,
     pages,
     probe,
     revocations,
@@ -145,8 +146,8 @@ def create_app() -> FastAPI:
     allow_origins(app, settings().allowed_origins)
     app.add_middleware(Answers)
     stream.install(app)
-    parts = (events, webhooks, directory, revocations, session, inbox, graphql, health, metrics, probe, docs, pages)
-    for part in parts:
+    callable_parts = (events, webhooks, directory, revocations, session, inbox, graphql, health, metrics, probe)
+    for part in (*callable_parts, docs, ops, pages):
         app.include_router(part.router)
     install_description(app)
     return app

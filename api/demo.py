@@ -11,7 +11,7 @@ from sqlalchemy import text
 from starlette.responses import Response
 
 from api.deps import FanOutWaker
-from shared import cloudevent, databases, db, demo, events, forwards, statements
+from shared import cloudevent, databases, db, demo, events, forwards, metrics, statements
 from shared.catalog import EventType, catalog
 from shared.databases import database_of
 from shared.errors import NotFound
@@ -144,7 +144,8 @@ async def send(body: DemoEvent, waker: FanOutWaker) -> Response:
     envelope = {"specversion": cloudevent.SPECVERSION, "source": SOURCE, "id": id, **body.model_dump()}
     posting = events.posting_of([cloudevent.read(envelope)])
     async with db.async_transaction(body.tenant) as connection:
-        await statements.arun(connection, events.accept(posting, registers=False))
+        statuses = await statements.arun(connection, events.accept(posting, registers=False))
+    metrics.count_events(statuses)
     waker.wake(database_of(body.tenant))
     return _answer({"id": id, "status": "accepted"}, 202)
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from api.body import answer, problems
 from api.deps import CurrentSubscriber, FanOutWaker
-from shared import cloudevent, db, events, forwards, statements
+from shared import cloudevent, db, events, forwards, metrics, statements
 from shared.databases import database_of
 from shared.errors import InvalidInput, NotFound
 from shared.plans import arun_plan
@@ -63,9 +63,10 @@ async def probe(request: Request, who: CurrentSubscriber, waker: FanOutWaker) ->
     posting = events.posting_of([cloudevent.read(envelope)])
     try:
         async with db.async_transaction(who.tenant) as connection:
-            await statements.arun(connection, events.accept(posting, registers=True))
+            statuses = await statements.arun(connection, events.accept(posting, registers=True))
     except InvalidInput:
         raise NotFound("The directory does not know your tenant.") from None
+    metrics.count_events(statuses)
     waker.wake(database_of(who.tenant))
     row = await _outcome(who.tenant, id)
     connections = len(request.app.state.hub.streams(who.tenant, who.recipient))

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from shared.errors import FieldError, InvalidInput, Unauthenticated
 from shared.statements import Program, Row
 
-SCOPES = frozenset({"events:write", "directory:write", "ops:read"})
+SCOPES = frozenset({"events:write", "directory:write", "ops:read", "ops:write"})
 #: A prefix is a name, not a secret: long enough that a million keys do not meet by chance.
 _PREFIX_BYTES = 8
 _SECRET_BYTES = 32

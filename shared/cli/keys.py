@@ -28,6 +28,7 @@ class Scope(StrEnum):
     EVENTS_WRITE = "events:write"
     DIRECTORY_WRITE = "directory:write"
     OPS_READ = "ops:read"
+    OPS_WRITE = "ops:write"
 
 
 class Purpose(StrEnum):

@@ -82,6 +82,6 @@ def test_the_rules_do_what_their_cases_say_where_promtool_is_installed() -> None
     assert {"alert", "expr", "labels", "annotations"} <= set.intersection(*(set(rule) for rule in _rules()))
     if promtool := shutil.which("promtool"):
         cases = Path("deploy/prometheus/alerts_test.yml")
-        command = [promtool, "test", "rules", cases]
+        command = [promtool, "test", "rules", str(cases)]
         done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
