@@ -51,6 +51,15 @@ def copy(hub: Hub) -> None:
     metrics.ROUNDS.show(reconciler.rounds)
 
 
+#: What the jobs' rows tell, by their field. Over all runs, and kept in the database: whoever restores it restores them.
+JOBS = (
+    ("secondsAgo", ("carillon_job_age_seconds", "How long ago a periodic job last ended, in any database")),
+    ("done", ("carillon_job_rows", "Rows that a periodic job worked on, in all its runs")),
+    ("faults", ("carillon_job_faults", "What a periodic job found wrong and repaired, in all its runs")),
+    ("failures", ("carillon_job_failures", "Runs of a periodic job that failed")),
+)
+
+
 class Measures:
     """Copies a hub's counts between `start` and `stop`, and measures the queues for whoever asks."""
 
@@ -155,5 +164,6 @@ def _of(queues: dict[str, Any], waiting: dict[str, int]) -> list[Measured]:
             "lane",
             queues.get("silence", {}),
         ),
+        *(Measured(*told, "job", {run["job"]: run[field] for run in queues.get("jobs", ())}) for field, told in JOBS),
         Measured("carillon_broker_messages", "Tasks that wait in the broker", "queue", waiting),
     ]

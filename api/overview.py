@@ -80,7 +80,7 @@ class Overview:
             "streams": [_streams(read) for read in counted.living if read.part == "api"],
             "workers": sum(read.part == "worker" for read in counted.living),
             "types": _slowest(growth),
-            "jobs": _jobs(counted),
+            "jobs": _jobs(counted, queues or {}),
             **lists,
         }
 
@@ -117,25 +117,30 @@ def _slowest(growth: Values) -> list[dict[str, Any]]:
     return [{"type": name, "seconds": means[name], "commits": commits[name]} for name in slowest]
 
 
-def _jobs(counted: Counted) -> list[dict[str, Any]]:
+def _jobs(counted: Counted, queues: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return each periodic job with its last run: from its row, or, where it has none, from what workers counted."""
     last, spent = by_label(counted.sums, metrics.TASK_LAST), by_label(counted.sums, metrics.TASK_SECONDS)
-    runs: dict[str, dict[str, int]] = defaultdict(dict)
+    ended: dict[str, int] = defaultdict(int)
     for (name, _, *labels), value in counted.sums.items():
         if name == metrics.TASKS.name:
-            runs[labels[0]][labels[1]] = value
-    jobs = {job.task: job for job in beat_schedule.JOBS}
-    return [
-        {
-            "task": task,
+            ended[labels[0]] += value
+    rows = {row["job"]: row for row in queues.get("jobs", ())}
+    told = []
+    for job in {job.task: job for job in beat_schedule.JOBS}.values():
+        run = rows.get(job.task.removeprefix("carillon."), {})
+        mean = spent.get(job.task, 0.0) / ended[job.task] if ended[job.task] else None
+        told.append({
+            "task": job.task,
             "why": job.why,
             "everySeconds": job.every_s,
-            "lastSuccess": round(1000 * last[task]) if task in last else None,
-            "runs": sum(runs[task].values()),
-            "failures": sum(many for outcome, many in runs[task].items() if outcome != "success"),
-            "meanSeconds": spent.get(task, 0.0) / max(1, sum(runs[task].values())),
-        }
-        for task, job in jobs.items()
-    ]
+            "secondsAgo": run.get("secondsAgo", time.time() - last[job.task] if job.task in last else None),
+            "seconds": run.get("lastSeconds", mean),
+            "done": run.get("lastDone"),
+            "failures": run.get("failures", 0),
+            "error": run.get("error"),
+            "running": run.get("running", False),
+        })  # fmt: skip
+    return told
 
 
 async def _lists(tenants: Tenants) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from shared import overview
+from shared import jobs, overview
 from shared.statements import Program
 
 #: Rows of a list on the page; the counts tell of the others.
@@ -54,17 +54,19 @@ _FAILED = text(f"""
 def queue() -> Program[dict[str, Any]]:
     """Return one database's queues: ages in seconds by lane, open events by state, pending chunks, failed events.
 
-    And for how many seconds each lane's workers were not heard, which the shared database knows.
+    And for how many seconds each lane's workers were not heard, which the shared database knows, and the jobs' runs.
     """
     (ages,) = yield _AGES, {"most": MOST_COUNTED}
     states = yield _OPEN, {"most": MOST_COUNTED}
     lanes = yield _SILENCE, {}
+    runs = yield jobs.read(), {}
     return {
         "ages": {lane: ages[lane] for lane in LANES_OF_EVENTS},
         "open": {row["state"]: row["events"] for row in states},
         "chunks": ages["chunks"],
         "failed": ages["failed"],
         "silence": {row["lane"]: row["seconds"] for row in lanes},
+        "jobs": runs,
     }
 
 
@@ -77,6 +79,7 @@ def of_all(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "chunks": sum(each["chunks"] for each in told),
         "failed": sum(each["failed"] for each in told),
         "silence": told[0]["silence"],
+        "jobs": jobs.told([row for each in told for row in each["jobs"]]),
     }
 
 

@@ -92,17 +92,16 @@ function lanes(data) {
 }
 
 function jobs(data) {
-  const named = ({ task, why, everySeconds }) => {
+  const named = ({ task, why, everySeconds, error }) => {
     const told = element("span", {}, short(task));
-    told.append(element("span", { class: "quiet why" }, `every ${duration(everySeconds)}: ${why}`));
+    told.append(element("span", { class: "quiet why" }, error ?? `every ${duration(everySeconds)}: ${why}`));
     return told;
   };
-  fill("jobs", data.jobs.map((job) => [
-    named(job),
-    bad(ago(job.lastSuccess, data.at), job.lastSuccess !== null && data.at - job.lastSuccess > 4000 * job.everySeconds + 30000),
-    job.runs ? duration(job.meanSeconds) : "–",
-    bad(number(job.failures), job.failures > 0),
-  ]), "");
+  const last = ({ running, secondsAgo, everySeconds }) => {
+    if (running) return "running";
+    return secondsAgo === null ? "never" : bad(since(secondsAgo), secondsAgo > 4 * everySeconds + 30);
+  };
+  fill("jobs", data.jobs.map((job) => [named(job), last(job), duration(job.seconds), number(job.done), bad(number(job.failures), job.failures > 0)]), "");
 }
 
 function streams(data) {
