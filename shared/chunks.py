@@ -26,18 +26,19 @@ def read_chunks() -> TextClause:
 
 
 @cache
-def begin_chunk() -> TextClause:
+def begin_chunk(*, waits: bool = False) -> TextClause:
     """Count an attempt of a pending chunk, unless it is held or has had `most`; selects the new number.
 
-    Not waited for on disk: it must outlive this process, not the server.
+    `waits`: for whoever holds it, up to the lock's time. Not waited for on disk: it must outlive this process, not the
+    server.
     """
-    return text("""
+    return text(f"""
         UPDATE fan_out_chunks c SET attempts = attempts + 1, tried_at = clock_timestamp()
         FROM set_config('synchronous_commit', 'off', true)
         WHERE c.event_key = :event_key AND c.number = (
             SELECT p.number FROM fan_out_chunks p
             WHERE p.event_key = :event_key AND p.number = :number AND p.state = 'pending' AND p.attempts < :most
-            FOR NO KEY UPDATE SKIP LOCKED) RETURNING c.attempts""")
+            FOR NO KEY UPDATE {"" if waits else "SKIP LOCKED"}) RETURNING c.attempts""")
 
 
 @cache

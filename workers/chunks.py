@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from celery import Task
 from sqlalchemy import Connection
 
 from shared import audience, chunks, databases, db, fan_out, metrics
@@ -35,11 +36,11 @@ def plan_task(event_key: int) -> None:
         plan(event_key)
 
 
-@app.task(name=CHUNK_TASK)
-def chunk_task(event_key: int, number: int) -> None:
-    """Fan out one chunk."""
+@app.task(name=CHUNK_TASK, bind=True)
+def chunk_task(self: Task, event_key: int, number: int) -> None:
+    """Fan out one chunk; one whose worker died also where PostgreSQL has not noticed that yet."""
     with patience(CHUNK_TASK):
-        run_chunk(event_key, number)
+        run_chunk(event_key, number, waits=bool((self.request.delivery_info or {}).get("redelivered")))
 
 
 def plan(event_key: int) -> None:
@@ -103,15 +104,16 @@ class _Done:
     error: str | None = None
 
 
-def run_chunk(event_key: int, number: int) -> None:
+def run_chunk(event_key: int, number: int, *, waits: bool = False) -> None:
     """Fan out one chunk, counting the attempt by a commit of its own first: it outlives this process.
 
-    A chunk that is held, done, cancelled or exhausted is left alone. After the last attempt it is failed, and its event
+    A chunk that is held, done, cancelled or exhausted is left alone; `waits`: a held one is waited for, as the process
+    that died of it may be known to everyone but PostgreSQL. After the last attempt it is failed, and its event
     with it once no other is pending.
     """
     names = {"event_key": event_key, "number": number}
     with db.transaction() as connection:
-        attempt = connection.scalar(chunks.begin_chunk(), {**names, "most": settings().max_attempts})
+        attempt = connection.scalar(chunks.begin_chunk(waits=waits), {**names, "most": settings().max_attempts})
     if attempt is None:
         return
     try:

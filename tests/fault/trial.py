@@ -34,8 +34,16 @@ RESTART_S = 60.0
 POLL_S = 0.05
 #: A stream that still lacks something was perhaps told that it is deleted by now, without a name: look it up.
 NAMED_S = 2.0
+#: A repair that has taken this long is told with what it lacks.
+LATE_S = 6.0
 #: With 200 streams an API process has about 130 MiB; this is its bound whatever happens.
 MEMORY_MIB = 256.0
+
+
+_LATE = """
+    SELECT e.type, e.state, e.attempts, e.tried_at IS NOT NULL AS suspect, count(*) AS many,
+           (SELECT count(*) FROM fan_out_chunks c WHERE c.event_key = min(e.key) AND c.state = 'pending') AS chunks
+    FROM events e WHERE e.tenant = %s AND e.id = ANY(%s) GROUP BY 1, 2, 3, 4"""
 
 
 class Trial:
@@ -72,12 +80,25 @@ class Trial:
         """
         healed = time.monotonic()
         owed = self.load.owed()
+        late = healed + LATE_S
         while self.load.still_owed(owed) and time.monotonic() < healed + PATIENCE_S:
+            if time.monotonic() > late:
+                late = healed + PATIENCE_S
+                self._tell_what_is_late(owed)
             if time.monotonic() > healed + NAMED_S:
                 with self.connect() as session:
                     name_deleted(self.load, session)
             self.hold(POLL_S)
         self.repair = time.monotonic() - healed
+
+    def _tell_what_is_late(self, owed: list[set[str]]) -> None:
+        """Print what is still owed of this, and what the database says of it."""
+        lacking = self.load.owed()
+        ids = sorted(set().union(*(then & now for then, now in zip(owed, lacking, strict=True))))
+        streams = sum(bool(then & now) for then, now in zip(owed, lacking, strict=True))
+        with self.connect() as session:
+            rows = session.execute(_LATE, [self.load.tenant, ids]).fetchall()
+        print(f"    late: {len(ids)} events on {streams} streams: {[tuple(row.values()) for row in rows]}", flush=True)
 
     def require_ready(self) -> None:
         """Return once every part works: a fault begins in good health."""

@@ -17,6 +17,7 @@ from shared.frames import channel_of
 from shared.wake import CHUNK_SHARDS, chunk_channel
 from tests import directory
 from tests.directory import Row
+from tests.eventually import eventually
 from tests.statements import recorded
 from workers.chunks import plan, run_chunk
 from workers.fan_out import fan_out_pending
@@ -104,6 +105,25 @@ def test_the_same_chunk_twice_is_told_once(db: psycopg.Connection[Row]) -> None:
         run_chunk(event, 0)
     assert (directory.event(db, event)["notifications"], chunks(db, event)[0]["attempts"]) == (SIZE, 1)
     directory.assert_numbered_without_gaps(db)
+
+
+def test_a_chunk_whose_message_comes_again_waits_for_what_the_dead_worker_still_holds(
+    db: psycopg.Connection[Row], configured: dict[str, str]
+) -> None:
+    """Pins that it is not given up until the sweeper takes it for lost, which in a busy lane lasts for a minute."""
+    directory.add_recipients(db, "acme", [f"p{number:03}" for number in range(PEOPLE)])
+    event = planned(db)
+    waiting = "SELECT count(*) AS many FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with directory.connect(configured["CARILLON_DATABASE_URL"]) as dead:
+        with dead.transaction():
+            dead.execute("SELECT FROM fan_out_chunks WHERE event_key = %s AND number = 0 FOR UPDATE", (event,))
+            run_chunk(event, 0)
+            assert (chunks(db, event)[0]["state"], chunks(db, event)[0]["attempts"]) == ("pending", 0)
+            again = Thread(target=run_chunk, args=(event, 0), kwargs={"waits": True})
+            again.start()
+            eventually(lambda: db.execute(waiting).fetchone() == {"many": 1}, within=30)
+        again.join()
+    assert (chunks(db, event)[0]["state"], chunks(db, event)[0]["attempts"]) == ("done", 1)
 
 
 def test_chunks_run_by_several_workers_at_once_end_the_event_once_all_are_done(db: psycopg.Connection[Row]) -> None:
