@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -66,7 +67,7 @@ def _run(run: Run) -> bool:
 
 def count_some(now: datetime | None = None, run: Run | None = None) -> bool:
     """Count one batch in one transaction, for a run; returns whether there may be more."""
-    with db.transaction(db.EVERY_TENANT) as connection:
+    with _timed(run), db.transaction(db.EVERY_TENANT) as connection:
         moment = connection.scalar(failed_logins.take_turn(), {"now": now})
         if moment is None:
             return False
@@ -81,6 +82,10 @@ def count_some(now: datetime | None = None, run: Run | None = None) -> bool:
         log().info("failed_logins.windows_opened", windows=counting.windows)
         wake()
     return len(rows) == BATCH
+
+
+def _timed(run: Run | None) -> AbstractContextManager[None]:
+    return nullcontext() if run is None else run.timed()
 
 
 def _rule() -> Rule:
@@ -193,7 +198,7 @@ def tell_some(now: datetime | None = None, run: Run | None = None) -> bool:
     """Tell some windows anew in one transaction, for a run; returns whether there may be more."""
     messages: list[Message] = []
     forwarded = False
-    with db.transaction(db.EVERY_TENANT) as connection:
+    with _timed(run), db.transaction(db.EVERY_TENANT) as connection:
         moment = connection.scalar(failed_logins.take_turn(), {"now": now})
         if moment is None:
             return False

@@ -40,15 +40,27 @@ class Run:
         self._holder = uuid4().hex
         self._started = time.monotonic()
         self._longest_s = 0.0
+        #: When the transaction began that is going on.
+        self._began: float | None = None
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Run a block in one transaction over every tenant that holds the lease. Raises `Taken`."""
-        started = time.monotonic()
-        with db.transaction(db.EVERY_TENANT) as connection:
+        with self.timed(), db.transaction(db.EVERY_TENANT) as connection:
             self._take(connection)
             yield connection
-        self._longest_s = max(self._longest_s, time.monotonic() - started)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the block as one transaction of the run."""
+        self._began = time.monotonic()
+        yield
+        self._note_length()
+
+    def _note_length(self) -> None:
+        if self._began is not None:
+            self._longest_s = max(self._longest_s, time.monotonic() - self._began)
+        self._began = None
 
     def _take(self, connection: Connection) -> None:
         names = {"job": self.job, "holder": self._holder}
@@ -67,6 +79,7 @@ class Run:
     def tell(self, connection: Connection, complete: bool = True, error: str | None = None) -> None:
         """Write what the run did and give its lease back, with this transaction's commit."""
         self.told = True
+        self._note_length()
         connection.execute(
             jobs.tell(),
             {
