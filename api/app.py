@@ -14,6 +14,7 @@ from api import (
     directory,
     docs,
     events,
+    explain,
     graphql,
     health,
     inbox,
@@ -146,6 +147,8 @@ def create_app() -> FastAPI:
     allow_origins(app, settings().allowed_origins)
     app.add_middleware(Answers)
     stream.install(app)
+    # Before `events`, whose ids may have slashes.
+    app.include_router(explain.router)
     callable_parts = (events, webhooks, directory, revocations, session, inbox, graphql, health, metrics, probe)
     for part in (*callable_parts, docs, ops, pages):
         app.include_router(part.router)

@@ -26,6 +26,9 @@ _NOTIFICATION = {
     "expiresAt": None,
 }
 _RECIPIENT = {"tenant": "uni-berlin", "id": "ada", "roles": ["student"], "locale": "en", "attributes": {"name": "Ada"}}
+_RULE = {
+    "audience": 0, "kind": "recipient", "name": "ada", "tenant": "uni-berlin", "matches": True, "why": None,
+}  # fmt: skip
 _REJECTED = {"rejected": 1, "errors": [{"line": 7, "field": "id", "message": "is required"}]}
 
 #: By the name of the body's model.
@@ -69,6 +72,26 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "acceptedAt": "2026-03-01T12:00:00.123456Z",
         "finishedAt": "2026-03-01T12:00:00.234567Z",
         "error": None,
+    },
+    "Explanation": {
+        "event": {
+            "tenant": "uni-berlin",
+            "source": "/registrar",
+            "id": "c-1",
+            "type": "certificate.issued",
+            "state": "done",
+        },
+        "recipient": {"tenant": "uni-berlin", "id": "ada", "registered": True},
+        "outcome": "read",
+        "reason": "The recipient opened it.",
+        "rule": _RULE,
+        "rules": [_RULE],
+        "notificationId": _ID,
+        "steps": [
+            {"step": "accepted", "at": "2026-03-01T12:00:00.123456Z", "note": None},
+            {"step": "stored", "at": "2026-03-01T12:00:00.23Z", "note": None},
+            {"step": "read", "at": "2026-03-01T12:04:00Z", "note": None},
+        ],
     },
     "TenantAnswer": {"id": "uni-berlin"},
     "RecipientAnswer": {**_RECIPIENT, "createdAt": "2026-03-01T12:00:00Z", "updatedAt": "2026-03-01T12:00:00Z"},

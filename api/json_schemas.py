@@ -69,6 +69,7 @@ _ATTRIBUTES: Schema = {
     "subject": _or_null(_text(MAX_SUBJECT, format="id")),
     "time": _or_null({"type": "string", "format": "date-time"}),
     "dataschema": _or_null(_text(MAX_DATASCHEMA, format="uri")),
+    "expirytime": _or_null({"type": "string", "format": "date-time"}),
     "datacontenttype": _or_null({"const": "application/json"}),
     "traceparent": _or_null({"type": "string", "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"}),
 }

@@ -32,6 +32,29 @@ def names_of(request: Request, count: int) -> list[str]:
     return names
 
 
+#: Between an event's id and a recipient's.
+_RECIPIENTS = b"recipients"
+
+
+def event_and_recipient(request: Request) -> tuple[str, str] | None:
+    """Return the ids in `/api/events/{id}/recipients/{recipient}`, each percent-decoded; the first may have slashes.
+
+    None where the path is one event's whose id only decodes to such a path. Raises `NotFound` for what can be nobody's
+    name.
+    """
+    raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    parts = raw.partition(b"?")[0].split(b"/")[_PREFIX_PARTS:]
+    if len(parts) < _PREFIX_PARTS or parts[-2] != _RECIPIENTS:
+        return None
+    try:
+        event, recipient = (unquote_to_bytes(part).decode() for part in (b"/".join(parts[:-2]), parts[-1]))
+    except UnicodeDecodeError:
+        raise NotFound from None
+    if not (is_name(event) and is_name(recipient)):
+        raise NotFound
+    return event, recipient
+
+
 def _printable(value: str) -> str:
     """Refuse what no stored name can be, before PostgreSQL refuses its characters."""
     if not is_name(value):

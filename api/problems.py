@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,11 +71,14 @@ def _invalid(_request: Request, error: Exception) -> Response:
     return problem_response(invalid(faults, skipped=1))
 
 
+_NAMED = re.compile(r"\{[^}]*\}")
+
+
 def _methods_of(request: Request) -> list[str]:
     """Return what the address takes: Starlette tells of the first call that it finds there alone."""
     found = [each for each in iter_route_contexts(request.app.routes) if each.path_regex.match(request.scope["path"])]
-    # `/read-all` is also an `/{id}`, and not meant as one.
-    nearest = min((str(each.path_format) for each in found), key=lambda path: path.count("{"), default="")
+    # `/read-all` is also an `/{id}`, and not meant as one: what names more of itself is nearer.
+    nearest = max((str(each.path_format) for each in found), key=lambda path: len(_NAMED.sub("", path)), default="")
     return sorted({method for each in found if each.path_format == nearest for method in each.methods or ()} - {"HEAD"})
 
 

@@ -139,7 +139,9 @@ def fail_chunk() -> TextClause:
 @cache
 def count_published() -> TextClause:
     """Count what was published of a chunk."""
-    return text("UPDATE fan_out_chunks SET published = :published WHERE event_key = :event_key AND number = :number")
+    return text("""
+        UPDATE fan_out_chunks SET published = :published, published_at = clock_timestamp()
+        WHERE event_key = :event_key AND number = :number""")
 
 
 @cache

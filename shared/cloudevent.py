@@ -1,8 +1,8 @@
 """A CloudEvents 1.0 envelope, judged field by field and turned into the event that is stored.
 
-`null` is the same as absent (CloudEvents JSON format, section 3.1). Extension attributes may come along, but `tenant`
-and `traceparent` alone are kept. Times are kept as they were sent, since that text is part of what makes two events
-the same, and beside it as a point in time.
+`null` is the same as absent (CloudEvents JSON format, section 3.1). Extension attributes may come along, but `tenant`,
+`traceparent` and `expirytime` (CloudEvents' extension of that name) alone are kept. Times are kept as they were sent,
+since that text is part of what makes two events the same, and beside it as a point in time.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ _KNOWN = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A valid event. `time` is the text that was sent, `occurred_at` the same moment; both None where none was."""
+    """A valid event. `time` is the text that was sent, `occurred_at` the same moment; both None where none was.
+
+    `expires_at`: from when on it is of no use to anybody; None: its type says.
+    """
 
     tenant: str
     source: str
@@ -60,6 +63,7 @@ class Event:
     dataschema: str | None = None
     traceparent: str | None = None
     occurred_at: datetime | None = None
+    expires_at: datetime | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -114,6 +118,7 @@ def _event(present: Mapping[str, Any]) -> Event:
         dataschema=present.get("dataschema"),
         traceparent=present.get("traceparent"),
         occurred_at=None if time is None else parse_time(time),
+        expires_at=parse_time(present["expirytime"]) if "expirytime" in present else None,
     )
 
 
@@ -175,6 +180,9 @@ def _extension_faults(present: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield shown((name,)), "is no attribute: those have 1 to 20 lower-case letters and digits"
         elif not isinstance(value, str | bool | int) and not (isinstance(value, float) and value.is_integer()):
             yield name, "must be a text, a whole number, true or false"
+    expiry = present.get("expirytime")
+    if expiry is not None and not (isinstance(expiry, str) and parse_time(expiry)):
+        yield "expirytime", "must be a time as RFC 3339 writes it: 2026-03-01T12:00:00Z"
     trace = present.get("traceparent")
     if trace is not None and not (isinstance(trace, str) and _TRACEPARENT.fullmatch(trace)):
         yield "traceparent", "must be a W3C trace parent"

@@ -90,20 +90,30 @@ _INSERT = text("""
     WITH known AS (SELECT t.id FROM tenants t WHERE t.id = ANY(CAST(:given AS text[]))),
     inserted AS (
         INSERT INTO events (tenant, source, id, type, subject, time, dataschema, data, content_hash, traceparent,
-                            registers, occurred_at)
+                            registers, occurred_at, expires_at)
         SELECT e.tenant, e.source, e.id, e.type, e.subject, e.time, e.dataschema, e.data::jsonb, e.content_hash,
-               e.traceparent, :registers, coalesce(e.occurred_at, clock_timestamp())
+               e.traceparent, :registers, coalesce(e.occurred_at, clock_timestamp()), e.expires_at
         FROM unnest(CAST(:tenants AS text[]), CAST(:sources AS text[]), CAST(:ids AS text[]), CAST(:types AS text[]),
                     CAST(:subjects AS text[]), CAST(:times AS text[]), CAST(:schemas AS text[]), CAST(:datas AS text[]),
-                    CAST(:hashes AS bytea[]), CAST(:traces AS text[]), CAST(:moments AS timestamptz[]))
-             AS e(tenant, source, id, type, subject, time, dataschema, data, content_hash, traceparent, occurred_at)
+                    CAST(:hashes AS bytea[]), CAST(:traces AS text[]), CAST(:moments AS timestamptz[]),
+                    CAST(:expiries AS timestamptz[]))
+             AS e(tenant, source, id, type, subject, time, dataschema, data, content_hash, traceparent, occurred_at,
+                  expires_at)
         WHERE (SELECT count(*) FROM known) = cardinality(CAST(:given AS text[]))
         ORDER BY e.tenant, e.source, e.id
         ON CONFLICT (tenant, source, id) DO NOTHING RETURNING tenant, source, id)
     SELECT id AS tenant, NULL AS source, NULL AS id FROM known
     UNION ALL SELECT tenant, source, id FROM inserted""")
 
+#: Repetitions are counted by the way, but for an event that somebody holds: nobody waits for a count.
 _COMPARE = text("""
+    WITH free AS (
+        SELECT e.key FROM unnest(CAST(:tenants AS text[]), CAST(:sources AS text[]), CAST(:ids AS text[]))
+            AS k(tenant, source, id)
+        JOIN events e ON e.tenant = k.tenant AND e.source = k.source AND e.id = k.id
+        FOR NO KEY UPDATE OF e SKIP LOCKED),
+    counted AS (UPDATE events e SET repeats = e.repeats + 1, repeated_at = clock_timestamp()
+                FROM free f WHERE e.key = f.key)
     SELECT e.tenant, e.source, e.id, e.content_hash, e.type, e.subject, e.time, e.dataschema,
            CASE WHEN e.content_hash IS NULL THEN e.data END AS data
     FROM unnest(CAST(:tenants AS text[]), CAST(:sources AS text[]), CAST(:ids AS text[])) AS k(tenant, source, id)
@@ -120,7 +130,8 @@ def accept(posting: Posting, registers: bool) -> Program[list[Status]]:
     told = yield _INSERT, {**_columns(posting), "given": posting.tenants, "registers": registers}
     _refuse_unknown(posting, {row["tenant"] for row in told if row["id"] is None})
     inserted = {_key(row) for row in told if row["id"] is not None}
-    missing = [key for key in posting.first if key not in inserted]
+    repeated = {posting.events[index].key for index in posting.repeated}
+    missing = [key for key in posting.first if key not in inserted or key in repeated]
     if missing:
         rows = yield _COMPARE, _keys(missing)
         _refuse_different(posting, rows)
@@ -148,6 +159,7 @@ def _columns(posting: Posting) -> dict[str, Any]:
         "hashes": [posting.hashes[event.key] for event in events],
         "traces": [event.traceparent for event in events],
         "moments": [event.occurred_at for event in events],
+        "expiries": [event.expires_at for event in events],
     }
 
 

@@ -21,7 +21,7 @@ _WAIT = f"make_interval(secs => least(2 ^ e.attempts, {MAX_WAIT_S}))"
 #: What a worker needs of an event.
 CLAIMED = (
     "e.key, e.tenant, e.source, e.id, e.type, e.subject, e.time, e.dataschema, e.traceparent, e.data, e.content_hash, "
-    "e.registers, e.derived, e.accepted_at, e.attempts, now() AS now"
+    "e.registers, e.derived, e.accepted_at, e.expires_at, e.attempts, now() AS now"
 )
 
 
@@ -283,7 +283,8 @@ def write_batch() -> TextClause:
 def count_published() -> TextClause:
     """Count what was published of events. Parameters: keys, counts. Not waited for on disk: a count is no promise."""
     return text("""
-        UPDATE events e SET published = e.published + t.count
+        UPDATE events e SET published = e.published + t.count,
+               published_at = CASE WHEN t.count > 0 THEN clock_timestamp() ELSE e.published_at END
         FROM unnest(CAST(:keys AS bigint[]), CAST(:counts AS bigint[])) AS t(key, count),
              set_config('synchronous_commit', 'off', true)
         WHERE e.key = t.key""")

@@ -59,6 +59,7 @@ COPIED = {
     "traceparent": "text",
     "occurred_at": "timestamptz",
     "accepted_at": "timestamptz",
+    "expires_at": "timestamptz",
 }
 _READ = ", ".join("e.data::text AS data" if name == "data" else f"e.{name}" for name in COPIED)
 _ARRAYS = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in COPIED.items())

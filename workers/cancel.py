@@ -8,8 +8,8 @@ from shared import db, deletions, fan_out
 from shared.frames import DeletedReason
 from shared.notification_id import id_range
 from workers.app import WITHDRAW_TASK, app, send
-from workers.deletions import BATCH, delete, lock, one_job_at_a_time
-from workers.jobs import in_batches
+from workers.deletions import delete, lock, one_job_at_a_time
+from workers.jobs import BATCH, in_batches
 from workers.patience import patience
 from workers.publish import publish
 

@@ -49,7 +49,7 @@ class _Auditing:
         """Recount some; returns whether the sample goes on."""
         with self._run.transaction() as connection:
             after = self._run.position
-            limit = min(BATCH, SAMPLE - self._run.done)
+            limit = min(BATCH, self._run.batch, SAMPLE - self._run.done)
             rows = connection.execute(counters.recount(), {"after": after, "limit": limit}).all()
             at_the_end = len(rows) < limit
             self._run.move_to(connection, 0 if at_the_end else rows[-1].key)

@@ -18,8 +18,6 @@ from shared.logs import log
 from workers.app import send
 from workers.publish import Message, redis_client
 
-#: Rows that one transaction deletes: as many inboxes are locked at most, for 100 ms.
-BATCH = 2_000
 #: Longer than a job's time and its last batch.
 LEASE_MS = 20_000
 LEASE = "carillon:housekeeping"
@@ -103,4 +101,5 @@ def delete(
 
 def _told(row: Mapping[Any, Any], reason: DeletedReason) -> Message:
     cursor, counters = Cursor(row["epoch"], row["seq"]), Counters(row["unread"], row["unseen"], 0)
-    return channel_of(row["tenant"], row["recipient"]), deleted(cursor, counters, row["ids"], reason)
+    ids = [str(id) for id in row["ids"]]
+    return channel_of(row["tenant"], row["recipient"]), deleted(cursor, counters, ids, reason)

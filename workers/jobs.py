@@ -16,6 +16,12 @@ from workers.patience import patience
 
 #: A job ends after this and queues itself again: the sweeper waits behind it where a lane has one process.
 JOB_S = 5.0
+#: Rows that one transaction deletes at most: as many inboxes are locked. On an idle machine that is 100 ms.
+BATCH = 2_000
+#: Where transactions take longer than this, the next one is half as large, down to `LEAST_BATCH`; it grows again where
+#: they take less than half. People wait for their inbox for so long, and are refused after 2 s.
+MOST_LOCKED_S = 0.2
+LEAST_BATCH = 100
 #: Between two batches a job rests as long as the last one took, up to this.
 MAX_REST_S = 0.2
 
@@ -37,6 +43,8 @@ class Run:
         #: Where the job goes on, as it was left by the last `move_to`; known within a transaction.
         self.position = 0
         self.told = False
+        #: How many rows the next transaction may take.
+        self.batch = BATCH
         self._holder = uuid4().hex
         self._started = time.monotonic()
         self._longest_s = 0.0
@@ -59,7 +67,9 @@ class Run:
 
     def _note_length(self) -> None:
         if self._began is not None:
-            self._longest_s = max(self._longest_s, time.monotonic() - self._began)
+            length = time.monotonic() - self._began
+            self._longest_s = max(self._longest_s, length)
+            self.batch = next_batch(self.batch, length)
         self._began = None
 
     def _take(self, connection: Connection) -> None:
@@ -93,6 +103,13 @@ class Run:
                 "error": error,
             },
         )
+
+
+def next_batch(size: int, took_s: float) -> int:
+    """Return how many rows the transaction after one of `size` rows may take, so that nobody waits for long."""
+    if took_s > MOST_LOCKED_S:
+        return max(LEAST_BATCH, size // 2)
+    return min(BATCH, 2 * size) if took_s < MOST_LOCKED_S / 2 else size
 
 
 def perform(job: str, work: Callable[[Run], bool], now: datetime | None = None) -> bool:

@@ -104,9 +104,10 @@ def prepare(row: Row, place: int = 0) -> Prepared:
     event_type = catalog().get(row["type"])
     if event_type is None:
         raise InvalidInput("The event type is not in the catalog.")
-    found = targets(event_type, row["tenant"], row["data"]) if event_type.shown else ()
+    # What is of no use any more is told to nobody.
+    over = row["expires_at"] is not None and row["expires_at"] <= row["now"]
+    found = targets(event_type, row["tenant"], row["data"]) if event_type.shown and not over else ()
     metadata = event_type.metadata_of(row["data"])
-    lives = event_type.time_to_live
     return Prepared(
         key=row["key"],
         place=place,
@@ -121,11 +122,18 @@ def prepare(row: Row, place: int = 0) -> Prepared:
         prefix=time_prefix(row["accepted_at"]),
         accepted_at=row["accepted_at"],
         now=row["now"],
-        expires_at=None if lives is None else row["now"] + lives,
+        expires_at=_end_of(event_type, row),
         priority=PRIORITIES.index(event_type.priority),
         metadata=metadata,
         metadata_json=orjson.dumps(metadata).decode(),
     )
+
+
+def _end_of(event_type: EventType, row: Row) -> datetime | None:
+    """Return when the event's notifications expire: by the type's time to live or the event's own word, the earlier."""
+    lives = event_type.time_to_live
+    ends = [None if lives is None else row["now"] + lives, row["expires_at"]]
+    return min((end for end in ends if end is not None), default=None)
 
 
 def see_targets(connection: Connection, events: Iterable[Prepared]) -> None:

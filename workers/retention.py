@@ -20,9 +20,9 @@ from shared.notification_id import id_range
 from shared.settings import settings
 from shared.statements import Program
 from workers.app import app, send
-from workers.deletions import BATCH, delete, lock, one_job_at_a_time
+from workers.deletions import delete, lock, one_job_at_a_time
 from workers.everywhere import in_every_database
-from workers.jobs import Run, in_batches, perform
+from workers.jobs import BATCH, Run, in_batches, perform
 from workers.publish import publish
 
 #: Beyond these a cursor is answered by `reset` instead of a replay.
@@ -126,8 +126,8 @@ class _Capping:
         caps = _caps()
         with self._run.transaction() as connection:
             given = {**caps, "least": min([caps["cap"], *caps["caps"]]), "after": self._after}
-            found = connection.execute(deletions.over_cap(), {**given, "limit": BATCH}).all()
-            keys = _within_batch({row.key: min(row.excess, CAPPED_AT_ONCE) for row in found})
+            found = connection.execute(deletions.over_cap(), {**given, "limit": self._run.batch}).all()
+            keys = _within({row.key: min(row.excess, CAPPED_AT_ONCE) for row in found}, self._run.batch)
             if not keys:
                 return False
             lock(connection, keys)
@@ -140,13 +140,13 @@ class _Capping:
         return True
 
 
-def _within_batch(found: dict[int, int]) -> list[int]:
-    """Return the first keys whose rows together are within a batch, at least one."""
+def _within(found: dict[int, int], most: int) -> list[int]:
+    """Return the first keys whose rows together are within so many, at least one."""
     keys: list[int] = []
     rows = 0
     for key, excess in found.items():
         rows += excess
-        if keys and rows > BATCH:
+        if keys and rows > most:
             break
         keys.append(key)
     return keys
@@ -164,7 +164,7 @@ class _CappingTypes:
         if not self._caps["types"]:
             return False
         with self._run.transaction() as connection:
-            given = {"after": self._after, "limit": TYPED_AT_ONCE}
+            given = {"after": self._after, "limit": min(TYPED_AT_ONCE, self._run.batch)}
             keys = list(connection.scalars(deletions.new_to_type_caps(), given))
             if not keys:
                 return False
@@ -184,7 +184,7 @@ def expire(now: datetime | None = None) -> bool:
 
 def _expire_some(run: Run) -> bool:
     with run.transaction() as connection:
-        rows = connection.execute(deletions.expired(), {"now": run.now, "limit": BATCH}).all()
+        rows = connection.execute(deletions.expired(), {"now": run.now, "limit": run.batch}).all()
         if not rows:
             return False
         lock(connection, [row.key for row in rows])
@@ -213,7 +213,7 @@ def _purge(run: Run) -> bool:
 
 def _purge_some(run: Run, statement: TextClause, given: Mapping[str, Any]) -> bool:
     with run.transaction() as connection:
-        rows = connection.execute(statement, {**given, "limit": BATCH}).all()
+        rows = connection.execute(statement, {**given, "limit": run.batch}).all()
         if not rows:
             return False
         lock(connection, [row.key for row in rows])

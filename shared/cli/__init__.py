@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from shared.cli import audit, catalog, demo, doctor, events, keys, outbox, publish, recipients, revoke, status, tail
+from shared.cli import (
+    audit,
+    catalog,
+    demo,
+    doctor,
+    events,
+    explain,
+    keys,
+    outbox,
+    publish,
+    recipients,
+    revoke,
+    status,
+    tail,
+)
 from shared.cli.console import run
 
 app = typer.Typer(
@@ -45,6 +59,7 @@ app.command()(tail.tail)
 app.command()(status.status)
 app.command()(doctor.doctor)
 app.command()(audit.audit)
+app.command()(explain.explain)
 app.command()(keys.token)
 app.command()(revoke.revoke)
 app.command()(outbox.relay)

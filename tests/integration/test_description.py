@@ -17,6 +17,7 @@ CALLS = """
     POST   /api/events
     GET    /api/events/{id}
     DELETE /api/events/{id}
+    GET    /api/events/{id}/recipients/{recipient}
     POST   /api/webhooks/github
     POST   /api/webhooks/standard
     PUT    /api/tenants/{tenant}

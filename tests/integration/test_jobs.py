@@ -12,10 +12,13 @@ import httpx
 import psycopg
 import pytest
 import redis
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 import beat_schedule
 from shared import catalog as catalogs
+from shared import db as database
+from shared import deletions
 from shared.catalog import Catalog
 from shared.tokens import make_token
 from tests import directory
@@ -26,7 +29,7 @@ from workers import retention
 from workers.counters import audit
 from workers.deletions import LEASE, WAITING, one_job_at_a_time
 from workers.fan_out import fan_out_pending
-from workers.jobs import Run, in_batches, perform
+from workers.jobs import Run, in_batches, next_batch, perform
 from workers.presence import DEAD, EDGES, clear_places
 from workers.retention import cap, expire, forget, purge, tidy
 from workers.sweep import sweep
@@ -147,6 +150,36 @@ def test_a_job_that_came_while_another_worked_is_queued_when_that_one_ends(
     with redis.Redis.from_url(configured["CARILLON_BROKER_URL"]) as broker:
         waiting: list[bytes] = broker.lrange("carillon.maintenance", 0, -1)
     assert [beat_schedule.EXPIRE_TASK.encode() in message for message in waiting] == [True]
+
+
+@pytest.mark.parametrize(
+    ("size", "took_s", "following"), [(2_000, 0.3, 1_000), (150, 9.0, 100), (1_000, 0.15, 1_000), (1_500, 0.01, 2_000)]
+)
+def test_a_batch_that_took_long_makes_the_next_one_smaller(size: int, took_s: float, following: int) -> None:
+    assert next_batch(size, took_s) == following
+
+
+def test_no_deleting_statement_reads_the_whole_table(db: Database, configured: object) -> None:
+    """Fails when an id is cast in the condition: under row-level security it is then no index's."""
+    given = {
+        "keys": [1],
+        "ids": [],
+        "cap": 1,
+        "tenants": [],
+        "caps": [],
+        "types": [],
+        "most": 1,
+        "now": None,
+        "reason": "x",
+    }
+    statements = (deletions.delete_these(), deletions.cap_these(), deletions.cap_types_of_these())
+    with database.transaction(database.EVERY_TENANT) as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        for statement in statements:
+            names = {name: given[name] for name in statement.compile().params}
+            plan = "\n".join(connection.scalars(text("EXPLAIN " + statement.text), names))
+            assert "Scan using notifications_pkey" in plan
+            assert "Seq Scan on notifications" not in plan
 
 
 # --- the clock ---

@@ -169,6 +169,8 @@ CALLS: dict[str, Call] = {
     "the same, a batch of 1,000": lambda w: w.as_producer(
         "POST", "/api/events", [envelope(f"b{n}") for n in range(MOST)], BATCHED),
     "`GET /api/events/{id}`": lambda w: w.as_producer("GET", f"/api/events/e1{EVENT}"),
+    "`GET /api/events/{id}/recipients/{recipient}`": lambda w: w.as_producer(
+        "GET", f"/api/events/e1/recipients/ada{EVENT}"),
     "`DELETE /api/events/{id}`": lambda w: w.as_producer("DELETE", f"/api/events/e1{EVENT}"),
     "`POST /api/webhooks/standard`": lambda w: w.standard(),
     "`POST /api/webhooks/github`": lambda w: w.github(),

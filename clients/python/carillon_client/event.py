@@ -22,6 +22,8 @@ class Event:
     time: datetime | str | None = None
     dataschema: str | None = None
     traceparent: str | None = None
+    #: From when on the event is of no use: what it made expires then.
+    expirytime: datetime | str | None = None
 
     def envelope(self) -> dict[str, Any]:
         """Return the CloudEvent. Raises ValueError for a time without a time zone."""
@@ -34,6 +36,7 @@ class Event:
             "time": _text(self.time),
             "dataschema": self.dataschema,
             "traceparent": self.traceparent,
+            "expirytime": _text(self.expirytime),
         }
         told = {name: value for name, value in attributes.items() if value is not None}
         return {"specversion": "1.0", **told, "data": dict(self.data)}
