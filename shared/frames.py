@@ -18,6 +18,7 @@ import orjson
 from shared.catalog import catalog
 from shared.cursor import Cursor
 from shared.logs import log
+from shared.metrics import UNTELLABLE
 
 #: A row as SQLAlchemy gives it, or any mapping with the same names.
 Row = Mapping[Any, Any]
@@ -142,8 +143,8 @@ def notification_json(row: Row) -> dict[str, Any]:
 def notifications_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """Return rows as the contract's notifications.
 
-    A row that cannot be told, written into the table by somebody else's hand, is left out and logged: it costs its own
-    notification, never the page or the stream around it.
+    A row that cannot be told, written into the table by somebody else's hand, is left out, counted and logged: it
+    costs its own notification, never the page or the stream around it.
     """
     told = []
     for row in rows:
@@ -151,6 +152,7 @@ def notifications_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
             notification = notification_json(row)
             _require_writable(notification["metadata"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
+            UNTELLABLE.add()
             log().error("notification.untellable", id=str(row["id"]), reason=type(error).__name__)
         else:
             told.append(notification)

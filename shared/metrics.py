@@ -170,6 +170,9 @@ REPAIRED = Counter(
     "found_by",
     known=("hole", "round"),
 )
+UNTELLABLE = Counter(
+    "carillon_untellable_rows_total", "Rows left out of pages, changes and replays: nothing could be told of them"
+)
 ROUNDS = Counter("carillon_reconciler_rounds_total", "Rounds over all open streams")
 
 

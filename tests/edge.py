@@ -51,10 +51,11 @@ class Edge:
 def key_for(edge: Edge, *scopes: str) -> str:
     """Make a producer key with these scopes for the tests' tenant."""
     engine = create_engine(sqlalchemy_url(edge.environment["CARILLON_DATABASE_URL"]))
-    with engine.begin() as connection:
-        key = create_key(connection, [TENANT], scopes)
-    engine.dispose()
-    return key
+    try:
+        with engine.begin() as connection:
+            return create_key(connection, [TENANT], scopes)
+    finally:
+        engine.dispose()
 
 
 def id_of(frame: bytes) -> str:

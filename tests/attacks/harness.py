@@ -213,9 +213,8 @@ class Target:
 
 
 @contextmanager
-def targeted(edge: Edge, owner_url: str | None = None) -> Iterator[Target]:
-    """Yield the process as a target. Its tables are looked at as `owner_url` tells, unset: as it does itself."""
-    url = owner_url or edge.environment["CARILLON_DATABASE_URL"]
+def targeted(edge: Edge) -> Iterator[Target]:
+    """Yield the process as a target."""
     # What one case leaves, a cookie or a connection that ended early, is not the next one's.
     none = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     limits = httpx.Limits(max_keepalive_connections=0)
@@ -223,7 +222,7 @@ def targeted(edge: Edge, owner_url: str | None = None) -> Iterator[Target]:
         httpx.Client(
             base_url=edge.server.url, timeout=PATIENCE_S, limits=limits, cookies=none, trust_env=False
         ) as client,
-        psycopg.connect(url, autocommit=True) as session,
+        psycopg.connect(edge.environment["CARILLON_DATABASE_URL"], autocommit=True) as session,
     ):
         yield Target(edge, client, session)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
-from tests.attacks.harness import COUNT, JSON, PAGE, SESSION, TICKETS, Ask, Case, Target, ask, targeted
+from tests.attacks.harness import COUNT, JSON, PAGE, SESSION, STREAM, TICKETS, Ask, Case, Target, ask, targeted
 from tests.edge import new_database, running_edge
+from tests.eventually import eventually
 from tests.writer import TENANT
 
 MANY = (429, "too-many-requests")
@@ -30,7 +32,14 @@ def limited(
     folder = tmp_path_factory.mktemp("limits")
     with (
         new_database(postgres) as url,
-        running_edge(url, shared_redis.url(), folder, CARILLON_TRUSTED_PROXIES="127.0.0.1/32", **limits) as edge,
+        running_edge(
+            url,
+            shared_redis.url(),
+            folder,
+            CARILLON_TRUSTED_PROXIES="127.0.0.1/32",
+            CARILLON_STREAMS_PER_PROCESS="2",
+            **limits,
+        ) as edge,
         targeted(edge) as made,
     ):
         yield made
@@ -114,6 +123,20 @@ def test_another_recipient_and_another_address_are_counted_apart(limited: Target
     limited.judge(Case("another one", ask("GET", COUNT, authorization=bearer), 200))
     exhausted(limited, Case("guesses", guess("192.0.2.20"), *MANY))
     limited.judge(Case("another address", guess("192.0.2.21"), 401, "unauthenticated"))
+
+
+def test_a_process_that_has_all_its_streams_takes_no_other_until_one_has_ended(limited: Target) -> None:
+    def fresh(target: Target) -> str:
+        return target.bearer(sub=target.edge.recipient())
+
+    another = ask("GET", STREAM, authorization=fresh)
+    with ExitStack() as streams:
+        for _ in range(2):
+            opened = limited.client.stream("GET", STREAM, headers={"authorization": fresh(limited)})
+            assert streams.enter_context(opened).status_code == 200
+        full = Case("a stream too many", another, 503, "unavailable", frozenset({"inboxes"}), {"retry-after": "10"})
+        limited.judge(full)
+    eventually(lambda: another.send(limited).status == 200, within=30)
 
 
 def test_without_redis_reads_stay_open_and_logins_stay_closed(

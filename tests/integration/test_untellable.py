@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import httpx
@@ -59,3 +60,6 @@ async def test_a_row_that_cannot_be_told_costs_itself_alone(edge: Edge, column: 
     assert (await listener.count(6, within=30))[-1].data["notification"]["title"] == "four"
     await listener.close()
     eventually(lambda: edge.server.output.count("notification.untellable") >= 3, within=30)
+    async with httpx.AsyncClient(base_url=edge.server.url, timeout=30, trust_env=False) as client:
+        exposition = (await client.get("/metrics")).text
+    assert float(re.findall(r"^carillon_untellable_rows_total (\S+)", exposition, re.MULTILINE)[0]) >= 3

@@ -37,7 +37,11 @@ def test_every_setting_is_written_down_and_nothing_else() -> None:
         ("CARILLON_REDIS_URL", "localhost:6379", "CARILLON_REDIS_URL: must be a URL such as redis://"),
         ("CARILLON_REDIS_URL", "redis://:hunter2@h:no/0", "CARILLON_REDIS_URL: must be a URL such as redis://"),
         ("CARILLON_TENANT_INBOX_CAPS", '{"acme": "5"}', "CARILLON_TENANT_INBOX_CAPS: must be a JSON object of whole"),
-        ("CARILLON_TENANT_INBOX_CAPS", '{"acme": 0}', "CARILLON_TENANT_INBOX_CAPS: Input should be greater than or"),
+        (
+            "CARILLON_TENANT_INBOX_CAPS",
+            '{"acme": 0}',
+            "CARILLON_TENANT_INBOX_CAPS: acme: Input should be greater than or",
+        ),
         ("CARILLON_BROKER_URL", "localhost", "CARILLON_BROKER_URL: must be a URL such as redis://"),
         ("CARILLON_OUTBOXES", "postgresql://h/d", "CARILLON_OUTBOXES: must be a JSON object such as {"),
         ("CARILLON_OUTBOXES", '{"a": {"url": "x"}}', "CARILLON_OUTBOXES: a.tenants: Field required."),
