@@ -108,7 +108,7 @@ def test_the_template_snippet_works_on_another_origin(embedded: Callable[..., Pa
     page.locator("carillon-bell article").hover()
     page.locator("carillon-bell").get_by_role("button", name="Mark read").first.click()
     shows_unread(page, 0)
-    eventually(lambda: inbox(api_server.url)["unreadCount"] == 0)
+    eventually(lambda: inbox(api_server.url)["unreadCount"] == 0, within=30)
 
 
 def _rendered(server: ApiServer) -> str:
@@ -181,7 +181,7 @@ def test_the_example_application_works(embedded: Callable[..., Page], api_server
     shows_unread(page, 0)
     page.get_by_role("button", name="Delete what is read").click()
     expect(page.get_by_role("feed").locator("article")).to_have_count(0)
-    eventually(lambda: inbox(api_server.url)["nodes"] == [])
+    eventually(lambda: inbox(api_server.url)["nodes"] == [], within=30)
 
 
 def test_the_minified_modules_do_what_the_source_does(

@@ -50,7 +50,7 @@ def shows(page: Page, expected: list[str]) -> None:
         assert titles(page) == expected
         return True
 
-    eventually(same)
+    eventually(same, within=30)
 
 
 def badge(page: Page, count: int) -> None:
@@ -183,7 +183,7 @@ def test_a_notification_that_is_told_anew_changes_in_its_place_and_rings_no_seco
                 event = {"type": "auth.login_failed", "tenant": "uni-berlin", "data": {"account_id": "mallory"}}
                 assert httpx.post(f"{api_server.url}/api/demo/events", json=event).status_code == 202
             done = "SELECT count(*) = 0 FROM events WHERE state <> 'done'"
-            eventually(lambda: session.execute(done).fetchone() == (True,))
+            eventually(lambda: session.execute(done).fetchone() == (True,), within=30)
             queue.send_task("carillon.failed_logins", queue="carillon.maintenance")
 
         count_failures(3)
