@@ -142,6 +142,10 @@ TASKS = Counter("carillon_tasks_total", "Tasks and jobs that ended", "task", "ou
 TASK_SECONDS = Seconds("carillon_task_seconds_total", "Time in tasks and jobs", "task")
 TASK_LAST = Latest("carillon_task_last_success_timestamp_seconds", "When a task or job last ended well", "task")
 DELETED = Counter("carillon_deleted_total", "Notifications that were expired, capped or withdrawn", "reason")
+OUTBOX_REFUSED = Counter("carillon_outbox_refused_total", "Events of outboxes that were set aside", "outbox")
+OUTBOX_LOOKED = Latest(
+    "carillon_outbox_last_look_timestamp_seconds", "When a relay last looked into an outbox", "outbox"
+)
 
 SOCKET = Histogram(
     "carillon_commit_to_socket_seconds",

@@ -19,7 +19,7 @@ import orjson
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from shared import cloudevent, db, events, outbox, strict_json
+from shared import cloudevent, db, events, metrics, outbox, strict_json
 from shared.catalog import catalog
 from shared.cloudevent import Event
 from shared.databases import database_of, working_in
@@ -94,6 +94,8 @@ def _tell(name: str, taken: Taken) -> None:
             wake()
     if taken.stored:
         log().info("outbox.relayed", outbox=name, events=len(taken.stored))
+    if taken.refused:
+        metrics.OUTBOX_REFUSED.add(len(taken.refused), name)
     for position in taken.refused:
         log().error("outbox.refused", outbox=name, position=position)
 
@@ -166,7 +168,8 @@ def _accept(some: Sequence[_Read], taken: Taken) -> Sequence[_Read]:
         try:
             posting = events.posting_of([event for _, event in left], is_batch=True)
             with db.transaction(*posting.tenants) as ours:
-                run(ours, events.accept(posting, registers=False))
+                statuses = run(ours, events.accept(posting, registers=False))
+            metrics.count_events(statuses)
             break
         except (InvalidInput, Conflict) as refused:
             left = _without_refused(left, refused, taken)
@@ -210,6 +213,7 @@ class Relay:
         except Exception as error:
             return self._failed(error)
         self._back_off = BACK_OFF_S
+        metrics.OUTBOX_LOOKED.now(self.name)
         if taken.is_full:
             return 0.0
         return max(settings().outbox_poll_seconds, REST * (time.monotonic() - began))
@@ -251,6 +255,7 @@ def main() -> None:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
+        metrics.begin("relay")
         threads = start(stop)
     except CarillonError as refused:
         sys.exit(refused.detail)
@@ -259,6 +264,7 @@ def main() -> None:
     deadline = time.monotonic() + STOP_S
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
+    metrics.end()
     log().info("relay.stopped")
 
 

@@ -21,9 +21,9 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from shared import db, directory, outbox
+from shared import db, directory, exposition, outbox
 from shared.embedded import EmbeddedPostgres
-from shared.settings import PROJECT_ROOT
+from shared.settings import PROJECT_ROOT, settings
 from tests.eventually import eventually
 from tests.outboxes import (
     NAME,
@@ -117,16 +117,23 @@ def test_an_event_without_a_time_happened_when_it_was_written(producer: Producer
     assert rows(database_url, query) == [(True, True)]
 
 
-def test_the_process_brings_it_to_the_inbox_and_ends_when_told(
+def test_the_process_brings_it_to_the_inbox_counts_it_and_ends_when_told(
     producer: Producer, new_relay: Callable[[], RelayProcess], worker: Worker, database_url: str
 ) -> None:
     relay = new_relay()
     client.publish(producer, envelope("e1"))
+    write(producer, envelope("e1"), envelope("w", type="no.such"))
     producer.commit()
     eventually(lambda: rows(database_url, "SELECT recipient, unread FROM inboxes") == [("ann", 1)], within=30.0)
     eventually(lambda: waiting(producer) == [], within=30.0)
     assert relay.stop() == 0
     assert "relay.stopped" in relay.output
+    counts = exposition.counted(settings().metrics_folder).sums
+    told = [counts[name] for name in (("carillon_events_total", "", "accepted"),
+                                      ("carillon_events_total", "", "duplicate"),
+                                      ("carillon_outbox_refused_total", "", NAME))]  # fmt: skip
+    assert told == [1, 1, 1]
+    assert counts["carillon_outbox_last_look_timestamp_seconds", "", NAME] > 0
 
 
 def test_tenants_of_several_databases_may_share_an_outbox(
