@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from shared.cli.console import err
 
@@ -22,6 +22,7 @@ def transfer(what: str, total_bytes: int | None) -> Iterator[Callable[[int, int]
         TaskProgressColumn(),
         TextColumn("{task.fields[rows]:,} rows"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
         task = progress.add_task(what, total=total_bytes, rows=0)

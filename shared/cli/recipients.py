@@ -1,30 +1,26 @@
-"""`carillon recipients import`: fill the directory from a file."""
+"""`carillon recipients import`: fill the directory from a file, of any length, in as many starts as it takes."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING
 
 import typer
 
-from shared.cli.console import CommandFailed, err, out
+from shared.cli.console import err, out
+
+if TYPE_CHECKING:
+    from shared.cli.import_state import Rejected, State
+    from shared.cli.people_file import Row
 
 recipients_app = typer.Typer(no_args_is_help=True, help="The directory of recipients.")
 
 #: Rows of one transaction: a broken line at the end of a long file does not undo its beginning.
 ROWS = 1_000
-#: Rejected rows that are told one by one; the rest is counted.
+#: Rejected rows that are told one by one; all of them stand in the report.
 TOLD = 20
-#: CSV has no lists: roles stand in one field, apart by these.
-ROLE_SEPARATOR = ";"
-CSV_FIELDS = frozenset({"tenant", "id", "roles", "locale"})
-
-#: A row of the file: its line, what it says (or what is wrong with it), and how many of the file's bytes it took.
-Row = tuple[int, dict[str, Any] | str, int]
 
 
 @recipients_app.callback()
@@ -38,85 +34,85 @@ def import_(
         ..., help="CSV with a heading (tenant,id,roles,locale, anything else is an attribute), or NDJSON."
     ),
     tenant: str | None = typer.Option(None, "--tenant", help="The tenant of rows that name none."),
+    report: Path | None = typer.Option(
+        None, "--report", help="Where rejected rows are written: line, field, reason. Beside the file by default."
+    ),
+    anew: bool = typer.Option(False, "--anew", help="From the beginning, although an earlier run can be gone on with."),
 ) -> None:
-    """Register the recipients of a file, or bring them up to date. Wrong rows are told and left out (exit code 1)."""
+    """Register the recipients of a file, or bring them up to date. Wrong rows are told and left out (exit code 1).
+
+    After Ctrl-C, or whatever else ended it, the same command goes on where it was.
+    """
+    from shared.cli.import_state import State
+
+    state = State(file, report, tenant, anew=anew)
+    if state.resumed:
+        err.print(f"Going on after line {state.progress.line:,}.")
+    elif state.changed:
+        err.print("The file, or the tenant, is not the one of the run before: from the beginning.", style="yellow")
+    try:
+        _import_all(file, state)
+    except KeyboardInterrupt:
+        if state.resumable:
+            err.print(f"Interrupted after line {state.progress.line:,}: the same command goes on there.")
+        raise
+    _conclude(state)
+
+
+def _import_all(file: Path, state: State) -> None:
+    from shared.cli.people_file import Place, read_rows
     from shared.cli.progress import transfer
 
-    imported, rejected = 0, 0
-    with file.open("rb") as stream, transfer("Importing", file.stat().st_size) as advance:
-        for rows in _pieces(_read(file, stream), ROWS):
-            faults = _import(rows, tenant)
-            for line, what in faults[: max(TOLD - rejected, 0)]:
-                err.print(f"line {line}: {what}", markup=False, style="yellow")
-            wrong = len({line for line, _ in faults})
-            rejected += wrong
-            imported += len(rows) - wrong
-            advance(len(rows), sum(size for _, _, size in rows))
-    out.print(f"{imported:,} recipients imported, {rejected:,} rows rejected.")
-    if rejected > TOLD:
-        err.print(f"(and {rejected - TOLD:,} more rejected rows)", style="yellow")
-    if rejected:
-        raise typer.Exit(1)
+    done = state.progress
+    start = Place(done.offset, done.line)
+    is_csv = file.suffix.lower() == ".csv"
+    with file.open("rb") as stream, transfer("Importing", done.size or None) as advance:
+        advance(done.stored + done.rejected, done.offset)
+        for rows in _pieces(read_rows(stream, is_csv=is_csv, start=start), ROWS):
+            before = done.offset
+            _import_piece(rows, state)
+            advance(len(rows), done.offset - before)
 
 
-def _import(rows: list[Row], tenant: str | None) -> list[tuple[int, str]]:
-    """Import one piece of the file; return the rejected lines, each with what is wrong."""
+def _import_piece(rows: list[Row], state: State) -> None:
+    """Store one piece of the file, report what of it was rejected, and note how far that is."""
+    created, rejected = _import(rows, state.progress.tenant)
+    done = state.progress
+    for each in rejected[: max(TOLD - done.rejected, 0)]:
+        err.print(f"line {each.line}: {each.field} {each.reason}".replace(":  ", ": "), markup=False, style="yellow")
+    state.add(rejected)
+    wrong = len({each.line for each in rejected})
+    done.created += created
+    done.stored += len(rows) - wrong
+    done.rejected += wrong
+    done.offset, done.line = rows[-1].end
+    state.keep()
+
+
+def _import(rows: Sequence[Row], tenant: str | None) -> tuple[int, list[Rejected]]:
+    """Import one piece of the file; return how many recipients are new, and what is wrong, by line."""
     from shared import homes
+    from shared.cli.import_state import Rejected
     from shared.plans import run_plan
 
-    faults = [(line, what) for line, what, _ in rows if isinstance(what, str)]
-    lines = [line for line, what, _ in rows if isinstance(what, dict)]
-    values = [{**({"tenant": tenant} if tenant else {}), **what} for _, what, _ in rows if isinstance(what, dict)]
-    report = run_plan(homes.import_recipients(values))
-    return sorted(faults + [(lines[error.index or 0], f"{error.field} {error.message}") for error in report.errors])
+    wrong = [Rejected(row.line, row.field, row.fault) for row in rows if row.fault is not None]
+    right = [(row.line, row.value) for row in rows if row.value is not None]
+    values = [{**({"tenant": tenant} if tenant else {}), **value} for _, value in right]
+    told = run_plan(homes.import_recipients(values))
+    refused = [Rejected(right[error.index or 0][0], error.field, error.message) for error in told.errors]
+    return told.created, sorted([*wrong, *refused])
+
+
+def _conclude(state: State) -> None:
+    done = state.progress
+    state.end()
+    out.print(f"{done.stored:,} recipients imported, {done.rejected:,} rows rejected.")
+    if done.rejected:
+        err.print(f"What is wrong with which row: {state.report}", style="yellow", markup=False)
+        raise typer.Exit(1)
 
 
 def _pieces(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
     left = iter(rows)
     while piece := list(islice(left, size)):
         yield piece
-
-
-def _read(path: Path, stream: BinaryIO) -> Iterator[Row]:
-    return _csv(stream) if path.suffix.lower() == ".csv" else _ndjson(stream)
-
-
-def _ndjson(stream: BinaryIO) -> Iterator[Row]:
-    import orjson
-
-    for line, content in enumerate(stream, start=1):
-        if not content.strip():
-            continue
-        try:
-            value = orjson.loads(content)
-        except orjson.JSONDecodeError as problem:
-            yield line, f"is not valid JSON ({problem})", len(content)
-            continue
-        yield line, value if isinstance(value, dict) else "is no JSON object", len(content)
-
-
-def _csv(stream: BinaryIO) -> Iterator[Row]:
-    words = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    try:
-        reader = csv.DictReader(words)
-        if "id" not in (reader.fieldnames or ()):
-            raise CommandFailed("The CSV file needs a heading with at least the column id.")
-        told = 0
-        for row in reader:
-            at = stream.tell()
-            yield reader.line_num, _recipient(row), at - told
-            told = at
-    finally:
-        words.detach()  # The file is its opener's to close.
-
-
-def _recipient(row: dict[str | Any, str | Any]) -> dict[str, Any] | str:
-    """Return a CSV row as a recipient: known columns by name, the others as attributes; empty fields are left out."""
-    if None in row:
-        return "has more fields than the heading"
-    filled = {name: value.strip() for name, value in row.items() if value and value.strip()}
-    made: dict[str, Any] = {name: filled[name] for name in ("tenant", "id", "locale") if name in filled}
-    if "roles" in filled:
-        made["roles"] = [role.strip() for role in filled["roles"].split(ROLE_SEPARATOR) if role.strip()]
-    attributes = {name: value for name, value in filled.items() if name not in CSV_FIELDS}
-    return {**made, "attributes": attributes} if attributes else made

@@ -160,6 +160,7 @@ def test_recipients_are_imported_from_csv_and_wrong_rows_are_told_by_their_line(
         "line 4: tenant is not a known tenant",
         "line 5: id is required",
         "line 6: locale must be a language tag such as en or pt-BR",
+        f"What is wrong with which row: {file}.rejected.csv",
     ]
     stored = (
         "SELECT r.id, locale, attributes, array_agg(role ORDER BY role) FROM recipients r LEFT JOIN recipient_roles"
@@ -185,6 +186,7 @@ def test_recipients_are_imported_from_ndjson_by_the_thousand(cli: Cli, tmp_path:
     assert [line.partition(" (")[0] for line in again.err.splitlines()] == [
         "line 2: is not valid JSON",
         "line 3: is no JSON object",
+        f"What is wrong with which row: {file}.rejected.csv",
     ]
 
 
