@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.cli.up import _workers
 from shared.parts import LANES, beat_part, flower_part, inherited, local_url, settings_environment, worker_part
 from shared.settings import Settings
 
@@ -48,6 +49,12 @@ def test_the_libraries_own_variables_stay_behind() -> None:
 def test_every_queue_has_one_lane() -> None:
     queues = [queue for lane in LANES.values() for queue in lane]
     assert sorted(queues) == sorted(set(queues))
+
+
+def test_the_relay_runs_where_there_is_an_outbox(settings: Settings) -> None:
+    names = [part.name for part in _workers(settings, {})]
+    assert names == [*LANES, "relay"]
+    assert [part.name for part in _workers(settings.model_copy(update={"outboxes": {}}), {})] == [*LANES]
 
 
 def test_no_command_shows_a_secret(settings: Settings) -> None:
