@@ -201,6 +201,8 @@ class Relay:
 
     def run(self) -> None:
         """Relay until told to stop. Whatever fails is tried again: a producer's database may be away for days."""
+        # A counter that begins with its first count has no increase that an alert could see.
+        metrics.OUTBOX_REFUSED.add(0, self.name)
         while not self._stop.is_set():
             self._stop.wait(self._look())
         self._engine.dispose()
