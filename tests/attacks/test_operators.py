@@ -85,6 +85,14 @@ def production(
                 yield made
 
 
+def retrying(name: str, body: Any, authorization: Any, status: int, problem: str) -> Case:
+    sent = ask("POST", "/api/ops/events/retry", json.dumps(body).encode(), content_type=JSON,
+               authorization=authorization)  # fmt: skip
+    return Case(name, sent, status, problem)
+
+
+OVERVIEW = "/api/ops/overview"
+SOMETHING = {"tenant": TENANT, "source": "/s", "id": "e1"}
 HSTS: dict[str, str | None] = {"strict-transport-security": "max-age=31536000"}
 IN_PRODUCTION = [
     *(Case(f"{path} is not there", ask("GET", path), *NOTHING)
@@ -93,6 +101,21 @@ IN_PRODUCTION = [
       for path in ("/openapi.json", "/redoc", "/debug", "/.env")),
     Case("a test notification", ask("POST", "/api/test/notifications", authorization=lambda t: t.bearer()), *NOTHING),
     Case("the connections are not public", ask("GET", CONNECTIONS), *NO),
+    Case("the operators' numbers are not public", ask("GET", OVERVIEW), *NO),
+    Case("nor for a page of the server's own", ask("GET", OVERVIEW, sec_fetch_site="same-origin"), *NO),
+    Case("the operators' stream is not public", ask("GET", "/api/ops/stream"), *NO),
+    Case("the operators' numbers with a recipient's token",
+         ask("GET", OVERVIEW, authorization=lambda t: t.bearer(roles=["super_admin"])), *NO),
+    Case("the operators' numbers with a producer's key", ask("GET", OVERVIEW, authorization=key("events:write")),
+         *NEVER),
+    Case("the operators' files are no others", ask("GET", "/static/ops/..%2f..%2f..%2fpyproject.toml"), 404,
+         "about:blank"),
+    retrying("nobody's retry", SOMETHING, "", *NO),
+    retrying("a retry by who may look alone", SOMETHING, key("ops:read"), *NEVER),
+    retrying("a retry in another tenant", {**SOMETHING, "tenant": "south"}, key("ops:write"), *NEVER),
+    retrying("a retry of what did not fail", SOMETHING, key("ops:write"), *NOTHING),
+    retrying("a retry of everything", {**SOMETHING, "id": None}, key("ops:write"), 422, "invalid-input"),
+    retrying("a retry with a field more", {**SOMETHING, "all": True}, key("ops:write"), 422, "invalid-input"),
     Case("the metrics are not public", ask("GET", "/metrics"), *NO),
     Case("the metrics with a recipient's token", ask("GET", "/metrics", authorization=lambda t: t.bearer()), *NO),
     Case("the metrics with a producer's key", ask("GET", "/metrics", authorization=key("events:write")), *NEVER),
