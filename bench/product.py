@@ -43,10 +43,10 @@ class Product:
 
 
 @contextmanager
-def running() -> Iterator[Product]:
+def running(**more: str) -> Iterator[Product]:
     """Start everything with embedded servers in a new folder, wait until all is ready, and stop it at the end.
 
-    This very process then has the product's settings: its database, its secrets.
+    `more`: settings by their variables. This very process then has the product's settings: its database, its secrets.
     """
     with tempfile.TemporaryDirectory(prefix="carillon-bench-") as name:
         product = Product(free_port(), Path(name))
@@ -56,6 +56,7 @@ def running() -> Iterator[Product]:
             "CARILLON_PORT": str(product.port),
             "CARILLON_FLOWER_PORT": str(free_port()),
             "CARILLON_LOG_LEVEL": "warning",
+            **more,
         }
         with (product.folder / "log").open("wb") as log:
             command = [str(Path(sys.executable).with_name("carillon")), "up"]

@@ -166,6 +166,8 @@ def flower_part(settings: Settings, environment: Mapping[str, str], password: st
         "FLOWER_COOKIE_SECRET": cookie_secret,
         "FLOWER_PERSISTENT": "true",
         "FLOWER_DB": str(database),
+        # A task's arguments are ids in words, and its result is nothing: the columns that say something.
+        "FLOWER_TASKS_COLUMNS": "name,state,args,received,started,runtime,worker,uuid",
     }
     return Part(
         name="flower",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from celery import Celery, Task, signals
@@ -63,6 +65,14 @@ ROUTES = {
     PLAN_TASK: {"queue": CHUNK_QUEUE},
     CHUNK_TASK: {"queue": CHUNK_QUEUE},
     WITHDRAW_TASK: {"queue": MAINTENANCE_QUEUE},
+}
+
+#: What the tasks' arguments are.
+ARGUMENTS = {
+    FAN_OUT_ONE_TASK: ("event",),
+    PLAN_TASK: ("event",),
+    CHUNK_TASK: ("event", "chunk"),
+    WITHDRAW_TASK: ("event",),
 }
 
 
@@ -124,8 +134,8 @@ def configuration() -> dict[str, Any]:
         # Lanes of their own: a person's one event does not wait behind an announcement's chunks.
         "task_routes": ROUTES,
         "task_default_queue": MAINTENANCE_QUEUE,
-        # Events for Flower cost a third of the tasks a core can run: off unless the worker is started with -E.
-        "worker_send_task_events": False,
+        # For Flower; all of them would cost a third of the tasks a core can run: workers/task_events.py bounds them.
+        "worker_send_task_events": settings().task_events_per_second > 0,
         "task_send_sent_event": False,
         # The log is ours (structlog), and so is standard output.
         "worker_hijack_root_logger": False,
@@ -157,6 +167,7 @@ app = Celery(
     "carillon",
     task_cls=CarillonTask,
     amqp="workers.broker:Amqp",
+    events="workers.task_events:SampledEvents",
     include=[
         "workers.accept",
         "workers.fan_out",
@@ -192,11 +203,17 @@ def send(name: str, *args: int | str) -> bool:
         return False
     try:
         headers = None if databases.current() == SHARED else {DATABASE_HEADER: databases.current()}
-        app.send_task(name, args=args, headers=headers, retry=False)
+        app.send_task(name, args=args, headers=headers, retry=False, argsrepr=told_args(name, args))
     except (OSError, RedisError, KombuError, *app.connection_for_write().connection_errors) as error:
         log().warning("task.not_sent", task=name, reason=type(error).__name__)
         return False
     return True
+
+
+def told_args(name: str, args: Sequence[int | str]) -> str:
+    """Return a task's arguments as Flower shows them, as in `event 1234, chunk 5`."""
+    words = ARGUMENTS.get(name, ())
+    return ", ".join(f"{word} {value}" for word, value in zip_longest(words, args, fillvalue="")).strip()
 
 
 def wake() -> bool:
