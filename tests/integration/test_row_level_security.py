@@ -236,10 +236,20 @@ def test_the_api_changes_and_deletes_no_row_of_another_tenant(filled: Session) -
 
 @pytest.mark.parametrize("statement", ["DELETE FROM events", "TRUNCATE inboxes", "UPDATE deployment SET epoch = 9",
                                        "UPDATE producer_keys SET scopes = '{}'", "DELETE FROM signing_secrets",
+                                       "SELECT FROM audit_log", "SELECT carillon_forget_audit(0)",
                                        "ALTER TABLE inboxes DISABLE ROW LEVEL SECURITY"])  # fmt: skip
 def test_the_api_may_not_do_what_it_never_does(filled: Session, statement: str) -> None:
     with acting(filled, APP, *TENANTS), pytest.raises(psycopg.errors.InsufficientPrivilege):
         filled.execute(statement.encode())
+
+
+@pytest.mark.parametrize("role", [APP, WORKER])
+def test_both_roles_add_to_the_audit_log_and_neither_changes_it(filled: Session, role: str) -> None:
+    with acting(filled, role, EVERY_TENANT):
+        filled.execute("INSERT INTO audit_log (actor, action, tenant, details) VALUES ('a', 'b', 'bolt', '{}')")
+    for statement in ("UPDATE audit_log SET actor = ''", "DELETE FROM audit_log", "TRUNCATE audit_log"):
+        with acting(filled, role, EVERY_TENANT), pytest.raises(psycopg.errors.InsufficientPrivilege):
+            filled.execute(statement.encode())
 
 
 def test_a_name_of_any_form_is_one_tenant_and_no_statement(db: Session) -> None:
