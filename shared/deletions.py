@@ -231,11 +231,14 @@ def old_events() -> TextClause:
 
 @cache
 def forget_these() -> TextClause:
-    """Remove finished events of which no notification is left, with their chunks. Parameters: keys, lows, highs."""
+    """Remove finished events of which no notification is left, with their chunks. Parameters: keys, lows, highs.
+
+    `OFFSET 0` keeps the look for notifications a probe of the primary key for each event: as a join it read every row.
+    """
     return text("""
         DELETE FROM events e USING unnest(CAST(:keys AS bigint[]), CAST(:lows AS uuid[]), CAST(:highs AS uuid[]))
             AS u(key, low, high)
         WHERE e.key = u.key AND e.state IN ('done', 'cancelled', 'failed') AND NOT EXISTS (
             SELECT FROM notifications n
-            WHERE n.id >= u.low AND n.id <= u.high AND n.event_key = u.key AND n.deleted_at IS NULL)
+            WHERE n.id >= u.low AND n.id <= u.high AND n.event_key = u.key AND n.deleted_at IS NULL OFFSET 0)
           AND NOT EXISTS (SELECT FROM forwards f WHERE f.event_key = u.key AND f.state = 'pending')""")

@@ -22,6 +22,8 @@ BATCH = 2_000
 #: they take less than half. People wait for their inbox for so long, and are refused after 2 s.
 MOST_LOCKED_S = 0.2
 LEAST_BATCH = 100
+#: How a run begins: nobody knows yet how long so many take.
+FIRST_BATCH = 250
 #: Between two batches a job rests as long as the last one took, up to this.
 MAX_REST_S = 0.2
 
@@ -44,7 +46,7 @@ class Run:
         self.position = 0
         self.told = False
         #: How many rows the next transaction may take.
-        self.batch = BATCH
+        self.batch = FIRST_BATCH
         self._holder = uuid4().hex
         self._started = time.monotonic()
         self._longest_s = 0.0

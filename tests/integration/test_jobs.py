@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Thread
 from types import MappingProxyType
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -180,6 +181,10 @@ def test_no_deleting_statement_reads_the_whole_table(db: Database, configured: o
             plan = "\n".join(connection.scalars(text("EXPLAIN " + statement.text), names))
             assert "Scan using notifications_pkey" in plan
             assert "Seq Scan on notifications" not in plan
+        names = {"keys": [1], "lows": [str(UUID(int=0))], "highs": [str(UUID(int=1))]}
+        plan = "\n".join(connection.scalars(text("EXPLAIN " + deletions.forget_these().text), names))
+        assert "SubPlan" in plan
+        assert "notifications_pkey" in plan
 
 
 # --- the clock ---
