@@ -65,13 +65,15 @@ HEADER = f"""# What was done to it, and what came of it
 Written by `make fault`; `tests/fault/` says what each line does. Two API processes, two workers in two lanes each,
 beat, PostgreSQL and Redis, each behind a proxy that can cut, delay, drop and half-close; {PEOPLE} streams, each of its
 own recipient; {RATE:.0f} events a second in batches of {BATCH}, and every two seconds an announcement to all.
-A batch is posted again until it is acknowledged.
+A batch is posted again until it is acknowledged. Faults that need nothing special share a cluster, with people of their
+own each.
 
 - *lost*: acknowledged and not stored, or not told on the stream. *doubled*: stored or told as new twice.
 - *seq*: a change's number that was missing on a stream, or came twice. *drift*: inboxes whose counters or list differ
   from their rows, and streams that know something else than a page fetched then.
 - *repair*: the longest time from the end of an injection until everything acknowledged by then had been told; at most
-  {REPAIR_S:.0f} s. *longest wait*: from any acknowledgement to its telling, the fault included.
+  {REPAIR_S:.0f} s. *longest wait*: from any acknowledgement to its telling, the fault included. An event that kills its
+  worker goes on killing for half a minute, until it is `failed`: there the longest wait of all other events is judged.
 - *memory*: the most that an API process ever had, in MiB; at most {MEMORY_MIB:.0f}.
 
 | fault | times | acknowledged | lost | doubled | seq | drift | repair (s) | longest wait (s) | memory | |
