@@ -5,6 +5,7 @@ A text that is the same for all is rendered once and multiplied by the server; p
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,24 +117,26 @@ def run_chunk(event_key: int, number: int, *, waits: bool = False) -> None:
         attempt = connection.scalar(chunks.begin_chunk(waits=waits), {**names, "most": settings().max_attempts})
     if attempt is None:
         return
+    began = time.monotonic()
     try:
         with db.transaction() as connection:
             rows = connection.execute(chunks.claim_chunk(), names).mappings().all()
             done = _Chunk(connection, rows[0], number, careful=attempt > 1).run() if rows else None
     except Exception as error:
-        _judge(event_key, number, attempt, error)
+        _judge(event_key, number, attempt, error, time.monotonic() - began)
         return
     if done is not None:
         _after_commit(event_key, number, done)
 
 
-def _judge(event_key: int, number: int, attempt: int, error: Exception) -> None:
+def _judge(event_key: int, number: int, attempt: int, error: Exception, seconds: float) -> None:
     names = {"event_key": event_key, "number": number}
     kind, state = type(error).__name__, sqlstate_of(error)
     log().error("chunk.failed", **names, attempt=attempt, reason=kind, sqlstate=state, where=place_of(error))
-    given_up = not is_blameless(error) and attempt >= settings().max_attempts
+    blameless = is_blameless(error, seconds)
+    given_up = not blameless and attempt >= settings().max_attempts
     with db.transaction() as connection:
-        if is_blameless(error):
+        if blameless:
             connection.execute(chunks.take_back_chunk(), names)
         elif given_up:
             connection.execute(chunks.fail_chunk(), names)

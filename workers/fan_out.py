@@ -196,11 +196,12 @@ def run_alone(key: int, after: int | None = None) -> None:
         attempt = connection.scalar(fan_out.begin_attempt(), names)
     if attempt is None:
         return
+    began = time.monotonic()
     try:
         with db.transaction() as connection:
             delivery = _deliver_one(connection, key)
     except Exception as error:
-        _judge(key, attempt, error)
+        _judge(key, attempt, error, time.monotonic() - began)
         return
     after_commit(delivery)
 
@@ -210,10 +211,10 @@ def _deliver_one(connection: Connection, key: int) -> Delivery:
     return deliver(connection, rows, careful=True) if rows else Delivery()
 
 
-def _judge(key: int, attempt: int, error: Exception) -> None:
+def _judge(key: int, attempt: int, error: Exception, seconds: float) -> None:
     _log_failure("fan_out.event_failed", error, event_key=key, attempt=attempt)
     with db.transaction() as connection:
-        if is_blameless(error):
+        if is_blameless(error, seconds):
             connection.execute(fan_out.take_back_attempts(), {"keys": [key]})
         elif attempt >= settings().max_attempts:
             reason = f"Its fan-out failed {attempt} times, at last with {type(error).__name__}."

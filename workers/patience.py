@@ -11,7 +11,8 @@ from shared import db
 from shared.logs import log
 from workers.measure import note_away
 
-#: A statement over its time is as likely its event's fault as the server's: an attempt is counted.
+#: A statement over its time is as likely its event's fault as the server's: an attempt is counted. One that was
+#: cancelled before its time is not.
 _QUERY_CANCELED = "57014"
 #: Busy with somebody else's lock: the server is there, and other events may go through.
 _BUSY = ("40001", "40P01", "55P03", _QUERY_CANCELED)
@@ -32,9 +33,11 @@ def is_busy(error: BaseException) -> bool:
     return sqlstate_of(error) in _BUSY and sqlstate_of(error) != _QUERY_CANCELED
 
 
-def is_blameless(error: BaseException) -> bool:
-    """Tell whether the failure says nothing about the event that was worked on."""
-    return db.is_transient(error) and sqlstate_of(error) != _QUERY_CANCELED
+def is_blameless(error: BaseException, seconds: float) -> bool:
+    """Tell whether the failure says nothing about the event that was worked on, for so many seconds."""
+    if sqlstate_of(error) == _QUERY_CANCELED:
+        return seconds < db.STATEMENT_TIMEOUT_MS["worker"] / 1000
+    return db.is_transient(error)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from shared import db as shared_db
 from shared.catalog import targets as catalog_targets
-from shared.db import LOCK_TIMEOUT_MS
+from shared.db import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS
 from shared.overview import retry_failed
 from tests import directory
 from tests.directory import Row
@@ -170,6 +170,20 @@ def test_a_redelivered_wake_up_tries_what_the_dead_worker_may_have_held_in_group
     assert states(db) == [("done", 1)] * 45
     assert told.count("commit") == 3 * 4 + 1
     directory.assert_numbered_without_gaps(db)
+
+
+@pytest.mark.parametrize(("timeout_ms", "attempts"), [(30_000, 0), (0, 1)], ids=["before its time", "over its time"])
+def test_a_statement_that_was_cancelled_costs_an_attempt_only_where_it_was_over_its_time(
+    db: psycopg.Connection[Row], monkeypatch: pytest.MonkeyPatch, timeout_ms: int, attempts: int
+) -> None:
+    """Pins that an event is not failed because an operator, or a failing server, cancels five statements."""
+    monkeypatch.setitem(STATEMENT_TIMEOUT_MS, "worker", timeout_ms)
+    event = directory.add_event(db, "certificate.issued", ISSUED)
+    isolate_nothing_but_mark(db)
+    cancelled = OperationalError("", {}, psycopg.errors.QueryCanceled())
+    with patch("workers.fan_out._deliver_one", side_effect=cancelled):
+        run_alone(event)
+    assert states(db) == [("accepted", attempts)]
 
 
 @pytest.mark.usefixtures("poison")
