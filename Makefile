@@ -50,6 +50,7 @@ fault-mutations: $(VENV)/.development  ## Break one mechanism after the other in
 
 screenshots: $(VENV)/.development  ## Take the documentation's pictures from a running `make up`
 	@$(BIN)/python docs/screenshots.py http://localhost:$${CARILLON_PORT:-8000}
+	@$(BIN)/python docs/screenshots_ops.py http://localhost:$${CARILLON_PORT:-8000}
 
 audit: $(VENV)/.development  ## Look the locked packages up among the known vulnerabilities (needs the network)
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock

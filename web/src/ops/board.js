@@ -3,6 +3,9 @@
 import { element } from "./dom.js";
 import { ago, duration, number, short, since } from "./words.js";
 
+/** Failed events that are listed: the page stays a page. */
+const FAILURES = 6;
+
 const at = (id) => document.getElementById(id);
 const nothing = (text) => element("li", { class: "nothing" }, text);
 const keyOf = ({ tenant, source, id }) => JSON.stringify([tenant, source, id]);
@@ -51,7 +54,9 @@ function failures(data, retry) {
     }
     return item;
   };
-  keep(at("failed"), data.failed ?? [], data.failed ? "None." : "The database is away.", make, (item, row) => {
+  const more = (data.queues?.failed ?? 0) - FAILURES;
+  at("failed-more").textContent = more > 0 ? `And ${number(more)} more: carillon status lists them, carillon events retry --all-failed tries all again.` : "";
+  keep(at("failed"), (data.failed ?? []).slice(0, FAILURES), data.failed ? "None." : "The database is away.", make, (item, row) => {
     const [, reason, below] = item.firstChild.children;
     if (item.dataset.finished !== row.finishedAt && data.mayRetry) again(item.lastChild);
     item.dataset.finished = row.finishedAt;
