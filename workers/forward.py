@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -11,6 +12,7 @@ from shared.audience import Sought
 from shared.databases import SHARED, working_in
 from shared.logs import log
 from workers.app import FORWARD_TASK, app, wake
+from workers.everywhere import apart
 from workers.patience import patience
 from workers.prepare import Prepared, Row
 
@@ -69,11 +71,17 @@ def forward_task() -> None:
 
 
 def forward_pending() -> None:
-    """Forward everything that nobody else forwards now. A database that is away keeps no other one waiting."""
+    """Forward everything that nobody else forwards now. A database that is away, or stands still, keeps no other one
+    waiting, nor the lane of those who wait for their events.
+    """
     for target in databases.others(databases.current()):
         with patience(FORWARD_TASK):
-            while forward_some(target):
-                pass
+            apart(target, FORWARD_TASK, partial(_forward_all, target))
+
+
+def _forward_all(target: str) -> None:
+    while forward_some(target):
+        pass
 
 
 def forward_some(target: str, between: Callable[[], None] = lambda: None) -> bool:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import httpx
 import orjson
 import psycopg
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from shared import audit, catalog, databases, homes
 from shared.databases import SHARED, working_in
@@ -26,12 +28,14 @@ from shared.tokens import make_token
 from shared.topics import Membership
 from tests import directory
 from tests.directory import Row
-from tests.eventually import eventually_async
+from tests.eventually import eventually, eventually_async
 from tests.listener import Listener
 from tests.producers import BATCHED, bearer, envelope, errors_of, make_key, post, serving
 from tests.servers import ApiServer, Beat, Worker
 from workers import cancel as cancelling
+from workers import forward as forwarding
 from workers.chunks import plan, run_chunk
+from workers.everywhere import in_every_database
 from workers.fan_out import fan_out_pending
 from workers.forward import forward_pending
 
@@ -505,3 +509,77 @@ async def test_a_database_that_does_not_answer_keeps_no_other_ones_streams_waiti
             fan_out_pending()
         frames = await cleo.until(lambda told: told[-1].kind == "synced", within=20)
     assert [(frame.kind, frame.seq) for frame in frames] == [("connected", 0), ("changed", 1), ("synced", 1)]
+
+
+def test_a_database_that_stands_still_keeps_the_jobs_of_no_other_waiting_and_is_worked_in_once_it_goes_on(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is stopped, or whose storage hangs, ends no statement: neither its timeout nor TCP's helps."""
+    monkeypatch.setattr("workers.everywhere.STUCK_S", 3.0)
+    goes_on, worked = threading.Event(), list[str]()
+
+    def work() -> bool:
+        if databases.current() == NORTH:
+            goes_on.wait()
+        worked.append(databases.current())
+        return True
+
+    for _ in range(2):
+        assert in_every_database("carillon.sweep", work)
+    assert worked == [SHARED, SOUTH, SHARED, SOUTH]
+    goes_on.set()
+    eventually(lambda: NORTH in worked)
+    worked.clear()
+    eventually(lambda: in_every_database("carillon.sweep", work) and NORTH in worked)
+    assert set(worked) == set(databases.names())
+
+
+def test_a_failure_of_a_job_in_one_database_is_told_and_one_that_is_away_is_passed_over(split: Split) -> None:
+    def broken() -> None:
+        if databases.current() == NORTH:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        in_every_database("carillon.sweep", broken)
+    worked: list[str] = []
+
+    def away() -> bool:
+        if databases.current() == NORTH:
+            raise OperationalError("SELECT 1", {}, psycopg.OperationalError())
+        worked.append(databases.current())
+        return databases.current() != SOUTH
+
+    assert not in_every_database("carillon.sweep", away)
+    assert worked == [SHARED, SOUTH]
+
+
+async def test_a_database_that_stands_still_holds_up_no_forwards_to_others(
+    api: httpx.AsyncClient, key: str, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its forwards, which come again every two seconds, take the lane's processes for a minute each."""
+    monkeypatch.setattr("workers.everywhere.STUCK_S", 3.0)
+    goes_on = threading.Event()
+
+    def tell(target: str, rows: Any) -> None:
+        if target == NORTH:
+            goes_on.wait()
+        tell_really(target, rows)
+
+    tell_really = forwarding._tell
+    monkeypatch.setattr("workers.forward._tell", tell)
+    data = {"title": "Holidays", "message": "Closed.", "audience": {"everyone": True}}
+    await post(api, key, envelope("all", tenant=PLATFORM, type="system.announcement", data=data))
+    fan_out_pending()
+    for _ in range(2):
+        forward_pending()
+    assert split.rows(SHARED, "SELECT database, state FROM forwards ORDER BY 1") == [
+        (NORTH, "pending"),
+        (SOUTH, "done"),
+    ]
+    goes_on.set()
+
+    def everybody() -> bool:
+        work()
+        return {name: len(rows) for name, rows in split.told().items()} == {SHARED: 3, NORTH: 2, SOUTH: 1}
+
+    eventually(everybody, within=30)
