@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterator
+from typing import Any
 
 import orjson
 import psycopg
@@ -47,8 +49,8 @@ def queued(queue: redis.Redis) -> list[tuple[str, str, list[int]]]:
     return told
 
 
-def _task_of(message: dict[str, dict[str, str]]) -> tuple[str, list[int]]:
-    arguments = orjson.loads(message["headers"]["argsrepr"].replace("(", "[").replace(",)", "]").replace(")", "]"))
+def _task_of(message: dict[str, Any]) -> tuple[str, list[int]]:
+    arguments, *_ = orjson.loads(b64decode(message["body"]))
     return message["headers"]["task"], arguments
 
 
