@@ -516,9 +516,10 @@ def test_a_database_that_stands_still_keeps_the_jobs_of_no_other_waiting_and_is_
 ) -> None:
     """A server that is stopped, or whose storage hangs, ends no statement: neither its timeout nor TCP's helps."""
     monkeypatch.setattr("workers.everywhere.STUCK_S", 3.0)
-    goes_on, worked = threading.Event(), list[str]()
+    goes_on, begun, worked = threading.Event(), list[str](), list[str]()
 
     def work() -> bool:
+        begun.append(databases.current())
         if databases.current() == NORTH:
             goes_on.wait()
         worked.append(databases.current())
@@ -527,6 +528,8 @@ def test_a_database_that_stands_still_keeps_the_jobs_of_no_other_waiting_and_is_
     for _ in range(2):
         assert in_every_database("carillon.sweep", work)
     assert worked == [SHARED, SOUTH, SHARED, SOUTH]
+    # One thread waits for it, not one for each run.
+    assert begun == [SHARED, NORTH, SOUTH, SHARED, SOUTH]
     goes_on.set()
     eventually(lambda: NORTH in worked)
     worked.clear()
