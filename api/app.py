@@ -45,7 +45,7 @@ from api.token_keys import fixed_keys
 from api.wake import Waker
 from api.watch import Watch
 from api.wire import answer_in_problems
-from shared import db
+from shared import db, traces
 from shared.catalog import catalog
 from shared.errors import StartError, tell_in_one_sentence
 from shared.logs import configure_logs, log
@@ -118,6 +118,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         _closed("publisher", app.state.publisher.close()),
     )
     await _closed("database", db.close_async_engines())
+    await _closed("traces", asyncio.to_thread(traces.end))
     log().info("api.stopped")
 
 
@@ -126,6 +127,7 @@ def create_app() -> FastAPI:
     tell_in_one_sentence()
     configure_logs("api")
     _require_servers()
+    traces.require()
     db.require_bound_login("api")
     catalog()
     keep_queries_out()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from api.credentials import EventsKey, require_tenant
 from api.deps import FanOutWaker
 from api.json_schemas import EXAMPLE_EVENT
 from api.paths import Name
-from shared import cloudevent, db, events, forwards, metrics, strict_json
+from shared import cloudevent, db, events, forwards, metrics, strict_json, traces
 from shared.cloudevent import Event
 from shared.databases import database_of
 from shared.errors import BodyTooLarge, FieldError, InvalidInput, UnsupportedContentType
@@ -178,9 +179,12 @@ async def store(posting: events.Posting, *, registers: bool) -> Response:
 
     Raises as `events.accept`, and `Unavailable`.
     """
+    began = time.time()
     async with db.async_transaction(*posting.tenants) as connection:
         statuses = await arun(connection, events.accept(posting, registers))
     metrics.count_events(statuses)
+    for event in posting.events:
+        traces.tell("carillon.accept", event.traceparent, began, time.time(), id=event.id, type=event.type)
     return answer({"events": events.told(posting.events, statuses)}, 202)
 
 

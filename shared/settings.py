@@ -151,6 +151,8 @@ class Settings(BaseSettings):
     worker_concurrency: int = Field(2, ge=1, le=64)
     #: Tasks of each lane of which Flower is told everything; 0: of none.
     task_events_per_second: int = Field(10, ge=0, le=100_000)
+    #: Where a collector takes OpenTelemetry traces over HTTP; unset: none are made.
+    otlp_endpoint: str | None = Field(None, pattern=r"^https?://\S+$")
     start_timeout_seconds: float = Field(30.0, gt=0, le=600)
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

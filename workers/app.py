@@ -17,7 +17,7 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 import beat_schedule
-from shared import databases, db, metrics
+from shared import databases, db, metrics, traces
 from shared.catalog import catalog
 from shared.databases import SHARED
 from shared.errors import StartError, tell_in_one_sentence
@@ -249,6 +249,7 @@ def _log_like_everyone(**_: Any) -> None:
 def _load_before_fork(**_: Any) -> None:
     try:
         db.require_bound_login("worker")
+        traces.require()
     except StartError as refused:
         # Celery logs what a signal's receiver raises, and goes on.
         raise SystemExit(refused.detail) from None

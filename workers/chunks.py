@@ -14,7 +14,7 @@ import orjson
 from celery import Task
 from sqlalchemy import Connection
 
-from shared import audience, chunks, databases, db, fan_out, metrics
+from shared import audience, chunks, databases, db, fan_out, metrics, traces
 from shared.cursor import Cursor
 from shared.errors import InvalidInput
 from shared.frames import Counters, channel_of, created
@@ -102,6 +102,7 @@ class _Done:
     left: int | None = None
     event_type: str = ""
     accepted_at: float = 0.0
+    traceparent: str | None = None
     error: str | None = None
 
 
@@ -153,7 +154,11 @@ def _after_commit(event_key: int, number: int, done: _Done) -> None:
     metrics.NOTIFICATIONS.add(sum(done.told), "fan_out")
     if done.left is not None:
         send(CHUNK_TASK, event_key, done.left)
+    committed = time.time()
     taken = publish(done.messages)
+    ids = {"event_key": event_key, "chunk": number}
+    traces.tell("carillon.fan_out_chunk", done.traceparent, done.accepted_at, committed, **ids)
+    traces.tell("carillon.publish", done.traceparent, committed, time.time(), **ids)
     with patience("chunk.progress"):
         progress(event_key, number, sum(done.told[:taken]), done.error)
 
@@ -185,6 +190,7 @@ class _Chunk:
             size = chunk_size(event)
             see_targets(self._connection, [event])
             self._done.event_type, self._done.accepted_at = event.event_type.name, event.accepted_at.timestamp()
+            self._done.traceparent = event.traceparent
             if any(target.personal for target in event.targets):
                 self._write_personal(event, size)
             else:

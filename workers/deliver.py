@@ -46,6 +46,8 @@ class Delivery:
     held: list[int] = field(default_factory=list)
     #: Of each event that is done: its type, and when it was accepted (Unix time).
     done: list[tuple[str, float]] = field(default_factory=list)
+    #: Of those that are traced: the producer's span, the event's key, its type, and when it was accepted.
+    traced: list[tuple[str, int, str, float]] = field(default_factory=list)
 
 
 def deliver(connection: Connection, rows: Rows, careful: bool, *, around: bool = False) -> Delivery:
@@ -146,6 +148,8 @@ class _Batch:
                 self._number(event, inbox, text, existing)
             self._move_on(event, "done", len(there))
             self.delivery.done.append((event.event_type.name, event.accepted_at.timestamp()))
+            if event.traceparent is not None:
+                self.delivery.traced.append((event.traceparent, event.key, *self.delivery.done[-1]))
         given = {
             **{f"row_{name}": self._rows[name] for name in fan_out.ROW_COLUMNS},
             **{f"event_{name}": self._ends[name] for name in fan_out.EVENT_COLUMNS},

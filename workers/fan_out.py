@@ -12,7 +12,7 @@ from celery import Task
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, text
 
-from shared import databases, db, fan_out, metrics
+from shared import databases, db, fan_out, metrics, traces
 from shared.logs import log, place_of
 from shared.settings import settings
 from shared.wake import FAN_OUT_TASK, wake_flag
@@ -232,6 +232,7 @@ def _log_failure(event_name: str, error: Exception, **ids: int) -> None:
 def after_commit(delivery: Delivery) -> None:
     """Tell what was committed. Whatever fails here is repaired: streams by the reconciler, tasks by the sweeper."""
     count(delivery)
+    committed = time.time()
     for key in delivery.refused:
         log().warning("event.refused", event_key=key)
     for key in delivery.large:
@@ -241,9 +242,17 @@ def after_commit(delivery: Delivery) -> None:
     if not delivery.messages:
         return
     taken = publish(delivery.messages)
+    _trace(delivery, committed)
     counts = Counter(delivery.owners[:taken])
     if counts:
         _count_published(counts)
+
+
+def _trace(delivery: Delivery, committed: float) -> None:
+    """Tell the fan-out and the publishing of those events that are traced."""
+    for parent, key, event_type, accepted_at in delivery.traced:
+        traces.tell("carillon.fan_out", parent, accepted_at, committed, event_key=key, type=event_type)
+        traces.tell("carillon.publish", parent, committed, time.time(), event_key=key, type=event_type)
 
 
 def count(delivery: Delivery) -> None:

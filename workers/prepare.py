@@ -53,6 +53,7 @@ class Prepared:
     attempts: int
     prefix: str
     accepted_at: datetime
+    traceparent: str | None
     now: datetime
     expires_at: datetime | None
     priority: int
@@ -121,6 +122,7 @@ def prepare(row: Row, place: int = 0) -> Prepared:
         attempts=row["attempts"],
         prefix=time_prefix(row["accepted_at"]),
         accepted_at=row["accepted_at"],
+        traceparent=row.get("traceparent"),
         now=row["now"],
         expires_at=_end_of(event_type, row),
         priority=PRIORITIES.index(event_type.priority),
