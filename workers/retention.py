@@ -30,8 +30,8 @@ TOMBSTONE_DAYS = 7
 TOMBSTONES_KEPT = 500
 #: Rows that one change takes from an inbox at most: its frame names each of them.
 CAPPED_AT_ONCE = 500
-#: Inboxes whose types are counted in one transaction: a hundred rows each are read for it.
-TYPED_AT_ONCE = 500
+#: Inboxes whose types are counted in one transaction: a hundred rows each are read for it, and ten or so may go.
+TYPED_AT_ONCE = 100
 #: Events looked at in one transaction: no lock, one probe of an index each.
 EVENTS_PAGE = 1_000
 
