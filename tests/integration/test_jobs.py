@@ -179,8 +179,7 @@ def test_no_deleting_statement_reads_the_whole_table(db: Database, configured: o
         for statement in statements:
             names = {name: given[name] for name in statement.compile().params}
             plan = "\n".join(connection.scalars(text("EXPLAIN " + statement.text), names))
-            assert "Scan using notifications_pkey" in plan
-            assert "Seq Scan on notifications" not in plan
+            assert "Index Cond: (id = u" in plan, plan
         names = {"keys": [1], "lows": [str(UUID(int=0))], "highs": [str(UUID(int=1))]}
         plan = "\n".join(connection.scalars(text("EXPLAIN " + deletions.forget_these().text), names))
         assert "SubPlan" in plan
