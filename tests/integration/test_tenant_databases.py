@@ -502,6 +502,7 @@ async def test_a_database_that_does_not_answer_keeps_no_other_ones_streams_waiti
         await cleo.count(1)
         blocking = stack.enter_context(psycopg.connect(urls[NORTH]))
         blocking.execute("LOCK TABLE inboxes, recipients_elsewhere IN ACCESS EXCLUSIVE MODE")
+        eventually(lambda: split.rows(NORTH, "SELECT true FROM pg_locks WHERE NOT granted LIMIT 1"))
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
             event = issued("e1", tenant=SOUTH, student_id="cleo")
             assert (await post(client, key, event)).status_code == 202
