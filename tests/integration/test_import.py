@@ -24,6 +24,9 @@ from tests.servers import base_environment
 ROWS = 250
 #: Lines of the file whose row is wrong: what with which field.
 WRONG = {4: "locale", 120: "id", 240: "locale"}
+#: As a shell starts it in the foreground, also where the tests themselves run in the background and SIGINT is ignored.
+UNDER_CTRL_C = """import signal; signal.signal(signal.SIGINT, signal.default_int_handler)
+from shared.cli import main; main()"""
 Database = psycopg.Connection[Row]
 
 
@@ -158,7 +161,7 @@ def test_ctrl_c_ends_the_command_with_a_sentence_and_it_goes_on(
     many = 30_000
     file = tmp_path / "people.csv"
     file.write_text("id\n" + "".join(f"p{number}\n" for number in range(many)))
-    command = [sys.executable, "-c", "from shared.cli import main; main()", "recipients", "import", str(file)]
+    command = [sys.executable, "-c", UNDER_CTRL_C, "recipients", "import", str(file)]
     command += ["--tenant", "acme"]
     environment = {**base_environment(), **settings_env}
     first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
