@@ -217,7 +217,7 @@ def test_servers_that_are_given_are_used_and_no_embedded_one_starts(
     assert up.published["CARILLON_DATABASE_URL"] == empty_database_url
     with psycopg.connect(empty_database_url) as session:
         assert session.execute("SELECT count(*) FROM deployment").fetchone() == (1,)
-    assert sorted(path.name for path in up.data_dir.iterdir() if path.is_dir()) == []
+    assert sorted(path.name for path in up.data_dir.iterdir() if path.is_dir()) == ["metrics"]
     assert up.stop() == 0
     assert up.family() == []
 
