@@ -36,6 +36,7 @@ from api.drain import drain_on_signal
 from api.hub import Hub, tune_gc
 from api.listen import listen_for_events
 from api.measure import Measures
+from api.overview import Overview
 from api.problems import install_problems
 from api.publish import Publisher
 from api.rates import Rates
@@ -94,6 +95,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.sign_in = SignIn(app.state.hub.redis, app.state.rates)
     app.state.watch = Watch(app.state.hub, app.state.sign_in)
     app.state.measures = Measures(app.state.hub)
+    app.state.overview = Overview(app.state.measures)
+    app.state.ops_pages = 0
     app.state.waker.start()
     app.state.rates.start()
     app.state.denied.start()

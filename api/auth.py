@@ -42,7 +42,8 @@ class Subscriber:
     secret: str = field(default="", repr=False)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Tell whether a claim can be a time: in Python `True` is an integer, too."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -55,7 +56,7 @@ def _fault(header: dict[str, Any], claims: dict[str, Any]) -> str | None:
     """Return what is wrong with a token whose signature is right; None when nothing is."""
     if str(header.get("typ", "JWT")).upper() not in ("JWT", "AT+JWT") or "crit" in header:
         return "The token is of a kind that is not accepted."
-    if not _is_number(claims["exp"]) or not _is_number(claims["iat"]):
+    if not is_number(claims["exp"]) or not is_number(claims["iat"]):
         return "The token's times must be numbers."
     if claims["exp"] - claims["iat"] > MAX_LIFE_S:
         return "The token lives too long."

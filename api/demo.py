@@ -11,7 +11,8 @@ from sqlalchemy import text
 from starlette.responses import Response
 
 from api.deps import FanOutWaker
-from shared import cloudevent, databases, db, demo, events, forwards, metrics, statements
+from api.events import store
+from shared import cloudevent, databases, db, demo, events, forwards, statements
 from shared.catalog import EventType, catalog
 from shared.databases import database_of
 from shared.errors import NotFound
@@ -143,9 +144,7 @@ async def send(body: DemoEvent, waker: FanOutWaker) -> Response:
     id = str(uuid4())
     envelope = {"specversion": cloudevent.SPECVERSION, "source": SOURCE, "id": id, **body.model_dump()}
     posting = events.posting_of([cloudevent.read(envelope)])
-    async with db.async_transaction(body.tenant) as connection:
-        statuses = await statements.arun(connection, events.accept(posting, registers=False))
-    metrics.count_events(statuses)
+    await store(posting, registers=False)
     waker.wake(database_of(body.tenant))
     return _answer({"id": id, "status": "accepted"}, 202)
 

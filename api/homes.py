@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth import Subscriber
 from shared import db, homes
-from shared.databases import SHARED, database_of, is_split, placement
+from shared.databases import SHARED, database_of, placement
 from shared.errors import Unavailable
 from shared.plans import arun_plan
 
@@ -24,7 +24,7 @@ async def home_of(tenant: str, recipient: str) -> str:
     Of one whom nobody registered it is the tenant's own, and asked again the next time. Raises `Unavailable` where that
     one is away or stopped.
     """
-    if not is_split() or database_of(tenant) == SHARED:
+    if database_of(tenant) == SHARED:
         return SHARED
     known = placement().inboxes
     remembered = known.get((tenant, recipient))

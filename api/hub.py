@@ -138,6 +138,10 @@ class Hub:
         await self.reader.stop()
         await self.redis.aclose()
 
+    def sizes(self) -> tuple[int, int]:
+        """Return how many streams and inboxes are open here."""
+        return len(self._streams), len(self._inboxes)
+
     def stats(self) -> dict[str, Any]:
         """Return how many streams and inboxes are open here, and the streams of each recipient."""
         recipients = [

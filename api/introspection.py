@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from api import remote
-from api.auth import MAX_LIFE_S, Subscriber, is_name
+from api.auth import MAX_LIFE_S, Subscriber, is_name, is_number
 from api.tasks import end
 from shared.errors import Unauthenticated, Unavailable
 from shared.logs import log
@@ -110,10 +110,6 @@ def _ended() -> Unauthenticated:
     return Unauthenticated("The session has ended: sign in again.")
 
 
-def _is_time(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _read(told: Any, name: str, value: str) -> _Answer:
     """Return what the host's answer says; raises `RemoteError` for one that is none.
 
@@ -127,7 +123,7 @@ def _read(told: Any, name: str, value: str) -> _Answer:
     roles, latest = told.get("roles", []), time.time() + MAX_LIFE_S
     expires_at = told.get("exp", latest)
     named = is_name(told.get("sub")) and is_name(told.get("tenant")) and isinstance(roles, list)
-    if not (named and all(map(is_name, roles)) and _is_time(told.get("iat")) and _is_time(expires_at)):
+    if not (named and all(map(is_name, roles)) and is_number(told.get("iat")) and is_number(expires_at)):
         raise remote.RemoteError("an answer without sub, tenant and iat, or with a wrong exp or roles")
     if expires_at <= time.time():
         return "inactive"

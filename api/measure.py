@@ -36,8 +36,9 @@ REDIS_SCHEMES = ("redis", "unix")
 def copy(hub: Hub) -> None:
     """Show what a hub has counted so far."""
     counts, reconciler = hub.counts, hub.reconciler
-    metrics.STREAMS.set(len(hub.streams()))
-    metrics.INBOXES.set(hub.stats()["inboxes"])
+    streams, inboxes = hub.sizes()
+    metrics.STREAMS.set(streams)
+    metrics.INBOXES.set(inboxes)
     metrics.STREAM_BEGINNINGS.show(counts.fresh, "fresh")
     metrics.STREAM_BEGINNINGS.show(counts.replays, "replay")
     metrics.RESETS.show(counts.resets)

@@ -87,10 +87,7 @@ Writer = Annotated[Operator, Depends(_RequireOperator("ops:write"))]
 
 
 def _overview(request: Request) -> Overview:
-    state = request.app.state
-    if not hasattr(state, "overview"):
-        state.overview = Overview(state.measures)
-    overview: Overview = state.overview
+    overview: Overview = request.app.state.overview
     return overview
 
 
@@ -123,7 +120,7 @@ async def _told(request: Request, who: Operator) -> dict[str, Any]:
 async def stream(request: Request, who: Reader) -> Response:
     """The same every two seconds, as Server-Sent Events, until the server stops or the key is void."""
     state = request.app.state
-    if getattr(state, "ops_pages", 0) >= MOST_PAGES:
+    if state.ops_pages >= MOST_PAGES:
         raise TooManyRequests("There are too many operators' pages open.", retry_after=10)
     return StreamingResponse(_tell(request, who), media_type="text/event-stream", headers=STREAM_HEADERS)
 
@@ -131,7 +128,7 @@ async def stream(request: Request, who: Reader) -> Response:
 async def _tell(request: Request, who: Operator) -> AsyncIterator[bytes]:
     hub: Hub = request.app.state.hub
     state = request.app.state
-    state.ops_pages = getattr(state, "ops_pages", 0) + 1
+    state.ops_pages += 1
     try:
         while not hub.draining:
             yield b"event: overview\ndata: " + dumps(await _told(request, who)) + b"\n\n"

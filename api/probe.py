@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from api.body import answer, problems
 from api.deps import CurrentSubscriber, FanOutWaker
-from shared import cloudevent, db, events, forwards, metrics, statements
+from api.events import store
+from shared import cloudevent, events, forwards, statements
 from shared.databases import database_of
 from shared.errors import InvalidInput, NotFound
 from shared.plans import arun_plan
@@ -62,11 +63,9 @@ async def probe(request: Request, who: CurrentSubscriber, waker: FanOutWaker) ->
     }  # fmt: skip
     posting = events.posting_of([cloudevent.read(envelope)])
     try:
-        async with db.async_transaction(who.tenant) as connection:
-            statuses = await statements.arun(connection, events.accept(posting, registers=True))
+        await store(posting, registers=True)
     except InvalidInput:
         raise NotFound("The directory does not know your tenant.") from None
-    metrics.count_events(statuses)
     waker.wake(database_of(who.tenant))
     row = await _outcome(who.tenant, id)
     connections = len(request.app.state.hub.streams(who.tenant, who.recipient))

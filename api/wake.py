@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from shared.databases import SHARED
 from shared.logs import log
 from shared.settings import settings
-from shared.wake import DATABASE_HEADER, FAN_OUT_QUEUE, FAN_OUT_TASK, WAKE_FLAG_MS, wake_flag
+from shared.wake import FAN_OUT_QUEUE, FAN_OUT_TASK, WAKE_FLAG_MS, database_headers, wake_flag
 
 #: A broker that does not answer within this is away.
 TIMEOUT_S = 1.0
@@ -74,7 +74,7 @@ class Waker:
     def _send(self, database: str) -> None:
         try:
             if self._redis.set(wake_flag(database), 1, nx=True, px=WAKE_FLAG_MS):
-                headers = None if database == SHARED else {DATABASE_HEADER: database}
+                headers = database_headers(database)
                 self._app.send_task(FAN_OUT_TASK, queue=FAN_OUT_QUEUE, headers=headers, ignore_result=True, retry=False)
         except (RedisError, OSError, KombuError, *self._app.connection_for_write().connection_errors) as error:
             log().warning("wake.dropped", reason=type(error).__name__)

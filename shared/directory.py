@@ -16,10 +16,10 @@ from sqlalchemy import Connection, text
 
 from shared.cloudevent import MAX_ID, is_name
 from shared.errors import FieldError, InvalidInput, NotFound
+from shared.settings_checks import TENANT
 from shared.statements import Program, Row, run
 from shared.strict_json import faults, shown
 
-TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", re.ASCII)
 #: BCP 47, with the underscore that many hosts write.
 _LOCALE = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,8}", re.ASCII)
 DEFAULT_LOCALE = "en"

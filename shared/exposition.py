@@ -12,7 +12,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 
-from shared import cells
 from shared.cells import SPILLED, Name, Read, read_all
 from shared.metrics import BOUNDS_S, PER_SECOND, Metric
 
@@ -139,8 +138,3 @@ def render(told: Counted, measured: Iterable[Measured], accept: str) -> tuple[by
     registry.register(_Collector(told, list(measured)))
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
-
-
-def here() -> Values:
-    """Return this process's own numbers, for where no folder is shared."""
-    return cells.CELLS_HERE.told()

@@ -64,7 +64,6 @@ def make_key(tenants: Sequence[str] | None, scopes: Sequence[str]) -> tuple[str,
         "tenants": None if tenants is None else sorted(set(tenants)),
         "scopes": sorted(set(scopes)),
         "family": prefix,
-        "expires_at": None,
     }
     return f"ck_{prefix}_{secret}", row
 

@@ -44,7 +44,7 @@ class OutboxAway(CarillonError):
 def ddl(schema: str, producers: Sequence[str] = (), relay: str | None = None) -> str:
     """Return the statements that make an outbox in a producer's database, with the grants that these roles need."""
     written = DDL.read_text().replace("{schema}", quoted(schema))
-    table, function = f"{quoted(schema)}.carillon_outbox", f"{quoted(schema)}.carillon_publish(jsonb)"
+    table, function = _table(schema), f"{quoted(schema)}.carillon_publish(jsonb)"
     for role in producers:
         written += (
             f"\n-- The producer may publish, and neither read nor change what waits.\n"
@@ -139,9 +139,8 @@ _LOOK = text("""
 
 
 def _require_table(connection: Connection, name: str, outbox: Outbox) -> None:
-    table = f"{quoted(outbox.schema)}.carillon_outbox"
     advice = f"run there what `carillon outbox sql --schema {outbox.schema}"
-    row = connection.execute(_LOOK, {"table": table}).one()
+    row = connection.execute(_LOOK, {"table": _table(outbox.schema)}).one()
     if not row.there:
         raise StartError(f"The outbox {name} has no table {outbox.schema}.carillon_outbox: {advice}` prints.")
     if row.missing:

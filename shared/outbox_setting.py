@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from pydantic import ConfigDict, SecretStr
 from pydantic.dataclasses import dataclass
 
-from shared.settings_checks import TENANT
+from shared.settings_checks import TENANT, decoded_object
 
 EVERY_TENANT = "*"
 EXAMPLE = '{"registrar": {"url": "postgresql://user:password@host:5432/name", "tenants": ["uni-berlin"]}}'
@@ -31,13 +30,7 @@ class Outbox:
 
 def decoded(value: str) -> Any:
     """Return what a JSON object of outboxes says; raises ValueError for anything else."""
-    try:
-        told = json.loads(value or "{}")
-    except ValueError:
-        told = None
-    if not isinstance(told, dict) or not all(isinstance(each, dict) for each in told.values()):
-        raise ValueError(f"must be a JSON object such as {EXAMPLE}")
-    return told
+    return decoded_object(value, lambda each: isinstance(each, dict), f"such as {EXAMPLE}")
 
 
 def require_outboxes(outboxes: Mapping[str, Outbox], url_form: re.Pattern[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -16,7 +16,7 @@ SIGNERS = ("jwt_secret", "jwt_public_key", "jwt_jwks_url")
 #: A token of RFC 9110, section 5.6.2, as RFC 6265 wants of a cookie's name.
 COOKIE_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$"
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
-#: As `shared.directory.TENANT`, which imports settings.
+#: What a tenant may be called.
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 #: Words that stand in examples and templates, and never in a secret that a machine drew.
@@ -97,26 +97,26 @@ def is_weak(secret: str) -> bool:
     return few or any(word in secret.lower() for word in _TELLTALES)
 
 
-def decoded_by_tenant(value: str) -> Any:
-    """Return what a JSON object of tenants says; raises ValueError for anything else."""
+def decoded_object(value: str, fits: Callable[[Any], bool], form: str) -> Any:
+    """Return what a JSON object says whose values all fit; raises ValueError, with its form, for anything else."""
     try:
         told = json.loads(value or "{}")
     except ValueError:
         told = None
-    if not isinstance(told, dict) or not all(isinstance(each, str) for each in told.values()):
-        raise ValueError('must be a JSON object such as {"uni-berlin": "postgresql://user:password@host:5432/name"}')
+    if not isinstance(told, dict) or not all(map(fits, told.values())):
+        raise ValueError(f"must be a JSON object {form}")
     return told
+
+
+def decoded_by_tenant(value: str) -> Any:
+    """Return what a JSON object of tenants says; raises ValueError for anything else."""
+    form = 'such as {"uni-berlin": "postgresql://user:password@host:5432/name"}'
+    return decoded_object(value, lambda each: isinstance(each, str), form)
 
 
 def decoded_caps(value: str) -> Any:
     """Return what a JSON object of tenants and numbers says; raises ValueError for anything else."""
-    try:
-        told = json.loads(value or "{}")
-    except ValueError:
-        told = None
-    if not isinstance(told, dict) or not all(type(each) is int for each in told.values()):
-        raise ValueError('must be a JSON object of whole numbers such as {"uni-berlin": 500}')
-    return told
+    return decoded_object(value, lambda each: type(each) is int, 'of whole numbers such as {"uni-berlin": 500}')
 
 
 def require_tenants(tenants: Iterable[str]) -> None:

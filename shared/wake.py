@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shared.databases import SHARED
+
 ACCEPT_TASK = "carillon.accept_event"
 ACCEPT_QUEUE = "carillon.accept"
 FAN_OUT_TASK = "carillon.fan_out"
@@ -25,6 +27,11 @@ CHUNK_SHARDS = 4
 def chunk_channel(shard: int) -> str:
     """Return the channel of chunks of one shard."""
     return f"carillon:{{b{shard}}}"
+
+
+def database_headers(database: str) -> dict[str, str] | None:
+    """Return the headers of a task that works in a database: none for the shared one."""
+    return None if database == SHARED else {DATABASE_HEADER: database}
 
 
 def wake_flag(database: str) -> str:

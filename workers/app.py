@@ -33,6 +33,7 @@ from shared.wake import (
     FAN_OUT_TASK,
     MAINTENANCE_QUEUE,
     WAKE_FLAG_MS,
+    database_headers,
     wake_flag,
 )
 from workers import broker
@@ -202,7 +203,7 @@ def send(name: str, *args: int | str) -> bool:
         log().warning("task.not_sent", task=name, reason="away")
         return False
     try:
-        headers = None if databases.current() == SHARED else {DATABASE_HEADER: databases.current()}
+        headers = database_headers(databases.current())
         app.send_task(name, args=args, headers=headers, retry=False, argsrepr=told_args(name, args))
     except (OSError, RedisError, KombuError, *app.connection_for_write().connection_errors) as error:
         log().warning("task.not_sent", task=name, reason=type(error).__name__)

@@ -248,7 +248,7 @@ class _TellingWindows(Telling):
         self._connection.execute(failed_logins.set_telling(), given)
 
 
-def tell_forwarded(run: Run | None = None) -> bool:
+def tell_forwarded(run: Run) -> bool:
     """Tell some events anew that were forwarded to here, for a run, as their home told them; returns whether there may
     be more.
     """
@@ -262,8 +262,7 @@ def tell_forwarded(run: Run | None = None) -> bool:
             news = [News(row, row["says"], **{name: row[name] for name in names}) for row in rows]
             messages = _TellingForwarded(connection, news).tell()
     publish(messages)
-    if run is not None:
-        run.done += len(rows)
+    run.done += len(rows)
     return bool(rows)
 
 

@@ -105,7 +105,7 @@ def _stamp(link: _Link) -> Sequence[Message]:
     return ((CONTROL_CHANNEL, orjson.dumps({"stamp": {"committedAt": now}})),)
 
 
-def _publish_some(messages: Sequence[Message], stamp: Sequence[Message] = ()) -> int:
+def _publish_some(messages: Sequence[Message], stamp: Sequence[Message]) -> int:
     with redis_client().pipeline(transaction=False) as pipeline:
         for channel, body in (*messages, *stamp):
             pipeline.publish(channel, body)

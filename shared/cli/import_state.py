@@ -38,7 +38,6 @@ class Progress:
     offset: int = 0
     line: int = 0
     stored: int = 0
-    created: int = 0
     rejected: int = 0
     reported: int = 0
 

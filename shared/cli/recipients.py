@@ -76,21 +76,20 @@ def _import_all(file: Path, state: State) -> None:
 
 def _import_piece(rows: list[Row], state: State) -> None:
     """Store one piece of the file, report what of it was rejected, and note how far that is."""
-    created, rejected = _import(rows, state.progress.tenant)
+    rejected = _import(rows, state.progress.tenant)
     done = state.progress
     for each in rejected[: max(TOLD - done.rejected, 0)]:
         err.print(f"line {each.line}: {each.field} {each.reason}".replace(":  ", ": "), markup=False, style="yellow")
     state.add(rejected)
     wrong = len({each.line for each in rejected})
-    done.created += created
     done.stored += len(rows) - wrong
     done.rejected += wrong
     done.offset, done.line = rows[-1].end
     state.keep()
 
 
-def _import(rows: Sequence[Row], tenant: str | None) -> tuple[int, list[Rejected]]:
-    """Import one piece of the file; return how many recipients are new, and what is wrong, by line."""
+def _import(rows: Sequence[Row], tenant: str | None) -> list[Rejected]:
+    """Import one piece of the file; return what is wrong, by line."""
     from shared import homes
     from shared.cli.import_state import Rejected
     from shared.plans import run_plan
@@ -100,7 +99,7 @@ def _import(rows: Sequence[Row], tenant: str | None) -> tuple[int, list[Rejected
     values = [{**({"tenant": tenant} if tenant else {}), **value} for _, value in right]
     told = run_plan(homes.import_recipients(values))
     refused = [Rejected(right[error.index or 0][0], error.field, error.message) for error in told.errors]
-    return told.created, sorted([*wrong, *refused])
+    return sorted([*wrong, *refused])
 
 
 def _conclude(state: State) -> None:
