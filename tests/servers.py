@@ -166,3 +166,19 @@ def base_environment() -> dict[str, str]:
     dropped = ("CARILLON_", "PG", "FORCE_COLOR", "COLORTERM")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return {**kept, "PYTHONUNBUFFERED": "1"}
+
+
+def killed_by_itself(code: str, environment: dict[str, str]) -> None:
+    """Run Python code that kills its own process."""
+    environment = {**os.environ, **environment}
+    child = subprocess.run([sys.executable, "-c", code], env=environment, cwd=PROJECT_ROOT, check=False)
+    assert child.returncode == -signal.SIGKILL
+
+
+def die_forwarding(database: str, environment: dict[str, str]) -> None:
+    """Forward from a database in a process that kills itself once the shared one has committed."""
+    killed_by_itself(
+        "import os, signal\nfrom shared.databases import working_in\nfrom workers.forward import forward_some\n"
+        f"with working_in({database!r}):\n    forward_some('shared', lambda: os.kill(os.getpid(), signal.SIGKILL))\n",
+        environment,
+    )

@@ -8,11 +8,10 @@ and the next call goes on with the mutations that are missing. Once all are done
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from itertools import groupby
 from shared.settings import PROJECT_ROOT
 from tests.fault.mutation import Late, Mutation, apply, cases_of, copied, judge, mutations, place_of, printed, run_tests
 from tests.fault.mutation_table import TABLE, results_in, table_of
+from tests.fault.state import keep, read_state
 
 STATE = PROJECT_ROOT / ".cache" / "mutations.json"
 #: What the start of a copy's servers may take, and then each test; the slowest takes a minute on two cores that do
@@ -138,23 +138,6 @@ def results(chosen: Sequence[Mutation], at_once: int) -> Iterator[Result]:
         yield from map(Future.result, as_completed([threads.submit(mutate, mutation) for mutation in left]))
 
 
-def read_state() -> dict[str, str]:
-    """Return the digests of the mutations that this round has seen already, by name."""
-    try:
-        found: dict[str, str] = json.loads(STATE.read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found
-
-
-def keep(state: Mapping[str, str]) -> None:
-    """Write the state whole, or leave the one before."""
-    STATE.parent.mkdir(exist_ok=True)
-    fresh = STATE.with_suffix(".part")
-    fresh.write_text(json.dumps(state, indent=1))
-    fresh.replace(STATE)
-
-
 def due(state: dict[str, str], only: Sequence[str]) -> list[Mutation]:
     """Return the mutations to run now: those whose names `only` begin; or those not seen as they are now; or all."""
     every = mutations()
@@ -177,7 +160,7 @@ def told_and_kept(found: Iterable[Result], state: dict[str, str]) -> Iterator[Re
         state.pop(result.mutation.name, None)
         if result.word is Word.RED:
             state[result.mutation.name] = result.mutation.digest
-        keep(state)
+        keep(STATE, state)
         cell = f"{result.word} {today}" if result.word is Word.RED else f"**{result.word}** {today}"
         TABLE.write_text(table_of(mutations(), {**results_in(TABLE.read_text()), result.mutation.name: cell}))
         yield result
@@ -191,7 +174,7 @@ def main() -> None:
     options = parser.parse_args()
     # A signal ends the run as Ctrl-C does: nothing that was started is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    began, state = time.monotonic(), read_state()
+    began, state = time.monotonic(), read_state(STATE)
     chosen = due(state, options.only)
     ended = list(told_and_kept(results(chosen, options.at_once), state))
     seen = sum(result.word is Word.RED for result in ended)

@@ -10,7 +10,6 @@ missing. Once all are done the next call begins anew. A fault that failed is run
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import signal
@@ -28,6 +27,7 @@ from shared.settings import PROJECT_ROOT
 from tests.fault.cluster import Cluster, Shape, faketime
 from tests.fault.faults import FAULTS
 from tests.fault.load import BATCH, PEOPLE, RATE
+from tests.fault.state import keep, read_state
 from tests.fault.trial import MEMORY_MIB, REPAIR_S, Fault, Result, run_on
 from tests.servers import Child
 from tests.zygote import Zygote
@@ -41,23 +41,6 @@ Entry = dict[str, Any]
 def entry_of(result: Result) -> Entry:
     """Return a result as it is kept."""
     return {**asdict(result), "passed": result.passed, "at": time.strftime("%Y-%m-%d")}
-
-
-def read_state() -> dict[str, Entry]:
-    """Return what earlier calls did, by the fault's name."""
-    try:
-        found: dict[str, Entry] = json.loads(STATE.read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found
-
-
-def keep(state: dict[str, Entry]) -> None:
-    """Write the state whole, or leave the one before."""
-    STATE.parent.mkdir(exist_ok=True)
-    fresh = STATE.with_suffix(".part")
-    fresh.write_text(json.dumps(state, indent=1))
-    fresh.replace(STATE)
 
 
 HEADER = f"""# What was done to it, and what came of it
@@ -168,7 +151,7 @@ def run_and_keep(shared: Shared, fault: Fault, state: dict[str, Entry], times: i
         return False
     tell(result)
     state[fault.name] = entry_of(result)
-    keep(state)
+    keep(STATE, state)
     TABLE.write_text(table_of(state))
     return result.passed
 
@@ -225,7 +208,7 @@ def main() -> None:
     options = parser.parse_args()
     # A signal ends the run as Ctrl-C does: everything that was started is stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    state = read_state()
+    state = read_state(STATE)
     chosen = due(state, options.only)
     require(chosen)
     with _one_zygote(), closing(Shared()) as shared:

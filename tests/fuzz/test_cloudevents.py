@@ -105,12 +105,6 @@ def request_with(headers: list[tuple[bytes, bytes]]) -> Request:
     return Request({"type": "http", "headers": headers})
 
 
-def percent_encoded(text: str) -> bytes:
-    return "".join(
-        c if "!" <= c <= "~" and c not in '%"' else f"%{b:02X}" for c in text for b in c.encode()[:1]
-    ).encode()
-
-
 @given(kinds)
 def test_binary_mode_says_the_same_as_structured_mode(kind: str) -> None:
     event = valid(kind)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +16,10 @@ from shared.databases import SHARED, working_in
 from shared.directory import Recipient
 from shared.frames import channel_of
 from shared.plans import run_plan
-from shared.settings import PROJECT_ROOT
 from tests import directory
 from tests.directory import Row
 from tests.failed_logins import fail, moment, told
+from tests.servers import die_forwarding
 from workers.cancel import withdraw
 from workers.failed_logins import run
 from workers.fan_out import fan_out_pending
@@ -128,18 +124,6 @@ def test_it_is_an_updated_frame_with_everything_that_the_window_has(places: Plac
     assert "4 failed logins for the account ada" in frame["notification"]["message"]
 
 
-def die_between_the_commits(environment: dict[str, str]) -> None:
-    """Forward from the north in a process that kills itself once the shared database has committed."""
-    code = (
-        "import os, signal\nfrom shared.databases import working_in\nfrom workers.forward import forward_some\n"
-        f"with working_in({NORTH!r}):\n    forward_some('shared', lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
-    )
-    child = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, cwd=PROJECT_ROOT, check=False
-    )
-    assert child.returncode == -signal.SIGKILL
-
-
 def test_a_worker_killed_between_the_two_commits_loses_and_doubles_nothing(
     places: Places, configured: dict[str, str]
 ) -> None:
@@ -148,7 +132,7 @@ def test_a_worker_killed_between_the_two_commits_loses_and_doubles_nothing(
     failing(places, 3)
     settle(4, forwards=False)
     assert (places.told("prof"), places.told("dean")) == (([4], 2, 1), ([3], 1, 1))
-    die_between_the_commits(configured)
+    die_forwarding(NORTH, configured)
     assert places.north.execute("SELECT state FROM forwards").fetchall() == [{"state": "pending"}]
     settle(4, forwards=False)
     assert places.told("dean") == ([4], 2, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -37,7 +36,7 @@ from tests.outboxes import (
     write,
 )
 from tests.producers import TENANT, envelope, make_key, post, rows, stored
-from tests.servers import Worker
+from tests.servers import Worker, killed_by_itself
 from workers.fan_out import fan_out_pending
 
 Producer = psycopg.Connection[Any]
@@ -167,9 +166,7 @@ def die_between_the_commits(environment: dict[str, str]) -> None:
         "import os, signal\nfrom tests.outboxes import relay_once\n"
         "relay_once(between=lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
     )
-    environment = {**os.environ, **environment}
-    child = subprocess.run([sys.executable, "-c", code], env=environment, cwd=PROJECT_ROOT, check=False)
-    assert child.returncode == -signal.SIGKILL
+    killed_by_itself(code, environment)
 
 
 def test_a_relay_killed_between_the_two_commits_loses_and_doubles_nothing(

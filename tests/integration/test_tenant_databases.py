@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -23,7 +19,6 @@ from shared.databases import SHARED, working_in
 from shared.directory import Recipient
 from shared.keys import prefix_of
 from shared.plans import run_plan
-from shared.settings import PROJECT_ROOT
 from shared.tokens import make_token
 from shared.topics import Membership
 from tests import directory
@@ -31,7 +26,7 @@ from tests.directory import Row
 from tests.eventually import eventually, eventually_async
 from tests.listener import Listener
 from tests.producers import BATCHED, bearer, envelope, errors_of, make_key, post, serving
-from tests.servers import ApiServer, Beat, Worker
+from tests.servers import ApiServer, Beat, Worker, die_forwarding
 from workers import cancel as cancelling
 from workers import forward as forwarding
 from workers.chunks import plan, run_chunk
@@ -238,17 +233,6 @@ async def test_an_event_for_one_at_home_leaves_no_forward(api: httpx.AsyncClient
     assert (await state(api, key, "a"))["state"] == "done"
 
 
-def die_between_the_commits(environment: dict[str, str]) -> None:
-    """Forward from the north in a process that kills itself once the other database has committed."""
-    code = (
-        "import os, signal\nfrom shared.databases import working_in\nfrom workers.forward import forward_some\n"
-        f"with working_in({NORTH!r}):\n    forward_some('shared', lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
-    )
-    environment = {**os.environ, **environment}
-    child = subprocess.run([sys.executable, "-c", code], env=environment, cwd=PROJECT_ROOT, check=False)
-    assert child.returncode == -signal.SIGKILL
-
-
 @pytest.mark.parametrize("killed", [True, False])
 async def test_a_worker_killed_between_the_two_commits_loses_and_doubles_nothing(
     api: httpx.AsyncClient, key: str, split: Split, configured: dict[str, str], killed: bool
@@ -258,7 +242,7 @@ async def test_a_worker_killed_between_the_two_commits_loses_and_doubles_nothing
     with working_in(NORTH):
         fan_out_pending()
     if killed:
-        die_between_the_commits(configured)
+        die_forwarding(NORTH, configured)
         assert split.rows(NORTH, "SELECT state FROM forwards") == [("pending",)]
         assert split.rows(SHARED, "SELECT id, derived FROM events") == [("e1", True)]
     work()
