@@ -17,7 +17,7 @@ ifdef FLOWER_PORT
 export CARILLON_FLOWER_PORT := $(FLOWER_PORT)
 endif
 
-.PHONY: help up schemathesis test check fmt bench fault fault-mutations screenshots lock audit clean
+.PHONY: help up schemathesis test check fmt bench bench-peers fault fault-mutations screenshots lock audit clean
 
 help:  ## Show these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -41,6 +41,10 @@ fmt: $(VENV)/.development  ## Format the code and mend what ruff can mend
 
 bench: $(VENV)/.development  ## Measure the whole way, from the event to the stream
 	@$(BIN)/python bench/end_to_end.py
+
+bench-peers: $(VENV)/.development  ## Measure the edge beside other servers, one after the other, and write docs/performance.md (installs nchan on Debian)
+	@[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || apt-get install --yes --quiet nginx libnginx-mod-nchan gcc
+	@$(BIN)/python -m bench.peers --runs 5 --write $(PEERS)
 
 fault: $(VENV)/.development  ## Break every part under load, for an hour, and write docs/faults.md (it goes on where it was stopped)
 	@$(BIN)/python -m tests.fault.runner

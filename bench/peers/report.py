@@ -1,0 +1,152 @@
+"""The figures as a table with medians, ranges and the ratios that the product is held to."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from bench import report
+from bench.peers import ours
+from bench.peers.measures import Figures
+from bench.peers.servers import PEERS
+
+Results = dict[str, list[Figures]]
+
+NAME = "edge"
+TITLES = {peer.name: peer.title for peer in PEERS} | {"carillon": ours.TITLE}
+CONFIGURATIONS = {peer.name: peer.configuration for peer in PEERS} | {"carillon": ours.CONFIGURATION}
+COLUMNS = {
+    "unicast_per_s": "unicast: most messages/s with p99 < 100 ms",
+    "p99_calm_ms": "p99 at 2,000/s, ms",
+    "deliveries_per_s": "broadcast: deliveries/s",
+    "last_ms": "the last of 5,000 has it, ms",
+    "connects_per_s": "connects/s",
+    "rss_kib": "KiB a stream",
+    "idle_percent": "% of a core, idle",
+}
+#: Below this the C program is not the limit that it is to be, and the run does not count.
+LIMIT_BY_NCHAN = 2.5
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the product is held to: a figure against a bound, which may be of another server's figure."""
+
+    what: str
+    figure: Callable[[Results], float]
+    bound: float
+    at_least: bool = True
+
+    def row(self, results: Results) -> list[str] | None:
+        """Return a row of the table; None where a server was left out."""
+        try:
+            value = self.figure(results)
+        except KeyError:
+            return None
+        kept = value >= self.bound if self.at_least else value <= self.bound
+        sign = "≥" if self.at_least else "≤"
+        return [self.what, f"{value:,.2f}", f"{sign} {self.bound:,g}", "yes" if kept else "no"]
+
+
+def median(results: Results, name: str, figure: str) -> float:
+    """Return a server's median; raises KeyError where it was not measured."""
+    return statistics.median(told[figure] for told in results[name])
+
+
+def _by(figure: str, other: str) -> Callable[[Results], float]:
+    return lambda results: median(results, "carillon", figure) / median(results, other, figure)
+
+
+def _own(figure: str, name: str = "carillon") -> Callable[[Results], float]:
+    return lambda results: median(results, name, figure)
+
+
+HELD = (
+    Held("unicast, of the C limit", _by("unicast_per_s", "limit"), 0.5),
+    Held("unicast, of nchan by HTTP", _by("unicast_per_s", "nchan"), 1.5),
+    Held("unicast, of nchan through Redis", _by("unicast_per_s", "nchan-redis"), 6),
+    Held("unicast, of the sse-starlette tutorial", _by("unicast_per_s", "tutorial"), 4),
+    Held("p99 at 2,000 messages/s, ms", _own("p99_calm_ms"), 5, at_least=False),
+    Held("announcement: deliveries/s, of nchan's with one identical frame", _by("deliveries_per_s", "nchan"), 1),
+    Held("announcement: the last of 5,000 has it, ms", _own("last_ms"), 80, at_least=False),
+    Held("authenticated connects/s", _own("connects_per_s"), 2_000),
+    Held("10,000 idle streams: KiB each", _own("rss_kib", "carillon-idle"), 15, at_least=False),
+    Held("10,000 idle streams with heartbeats: % of a core", _own("idle_percent", "carillon-idle"), 3, at_least=False),
+    Held(
+        "a slow reader and 200 reconnects/s: the others' p99, of the quiet p99",
+        lambda results: median(results, "carillon", "p99_disturbed_ms") / median(results, "carillon", "p99_quiet_ms"),
+        2, at_least=False,
+    ),
+)  # fmt: skip
+
+
+def _cell(results: Results, name: str, figure: str) -> str:
+    values = sorted(told[figure] for told in results[name])
+    digits = 0 if values[-1] >= 1_000 else 1
+    text = f"{statistics.median(values):,.{digits}f}"
+    return text if len(values) == 1 else f"{text} ({values[0]:,.{digits}f} to {values[-1]:,.{digits}f})"
+
+
+def _servers(results: Results) -> str:
+    rows = [[TITLES[name], *(_cell(results, name, figure) for figure in COLUMNS)] for name in results if name in TITLES]
+    if "carillon" in results:
+        same = (_cell(results, "carillon", f"identical_{figure}") for figure in ("deliveries_per_s", "last_ms"))
+        rows.append([f"… identical frames, {ours.SHARING} streams a recipient", "", "", *same, "", "", ""])
+    return report.table(["server", *COLUMNS.values()], rows)
+
+
+def _held(results: Results) -> str:
+    rows = [row for each in HELD if (row := each.row(results)) is not None]
+    return report.table(["held to", "measured", "bound", "kept"], rows)
+
+
+def _counts(results: Results) -> str:
+    try:
+        factor = median(results, "limit", "unicast_per_s") / median(results, "nchan", "unicast_per_s")
+    except KeyError:
+        return "The C limit or nchan was left out: the run does not count."
+    verdict = "counts" if factor >= LIMIT_BY_NCHAN else "does **not** count"
+    return (
+        f"The C limit reaches {factor:.2f} times nchan's unicast rate (at least {LIMIT_BY_NCHAN}): the run {verdict}."
+    )
+
+
+def _answer(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "not there"
+    return (done.stdout + done.stderr).strip().splitlines()[0]
+
+
+def machine() -> dict[str, str]:
+    """Return what it was measured on, and the peers' versions."""
+    return report.machine() | {
+        "nginx": _answer("/usr/sbin/nginx", "-v").rpartition("/")[2],
+        "nchan": _answer("dpkg-query", "-W", "-f", "${Version}", "libnginx-mod-nchan"),
+        "sse-starlette": version("sse-starlette"),
+        "gcc": _answer("gcc", "-dumpfullversion"),
+    }
+
+
+def text(results: Results) -> str:
+    """Return everything that docs/performance.md says of the peers."""
+    runs = max(len(told) for told in results.values())
+    on = ", ".join(f"{name} {value}" for name, value in machine().items())
+    parts = [
+        f"`make bench-peers`, {runs} runs: medians (least to greatest). {on}.",
+        _servers(results),
+        _held(results),
+        _counts(results),
+        "\n".join(f"- {TITLES[name]}: {CONFIGURATIONS[name]}." for name in results if name in TITLES),
+    ]
+    return "\n\n".join(parts)
+
+
+def write(results: Results, told: str) -> None:
+    """Put the tables between their marks in docs/performance.md, and all figures into bench/results."""
+    report.save(NAME, {"machine": machine(), "results": results})
+    report.write(NAME, told)
