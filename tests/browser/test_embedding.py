@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from django.template import Context, Engine
 from jinja2 import Environment
 from playwright.sync_api import BrowserContext, Page, expect
 
@@ -23,6 +24,7 @@ from tests.npm import WEB, install, run
 from tests.servers import ApiServer
 
 NewContext = Callable[..., BrowserContext]
+Render = Callable[[str, dict[str, str]], str]
 DOCUMENT = PROJECT_ROOT / "docs" / "web-client.md"
 EXAMPLE = PROJECT_ROOT / "examples" / "react"
 MODULES = f"/static/carillon/v{VERSION}"
@@ -102,8 +104,21 @@ def test_the_plain_snippet_works_with_the_session_cookie(
     expect(page.get_by_role("link", name="View all")).to_have_attribute("href", "/notifications")
 
 
-def test_the_template_snippet_works_on_another_origin(embedded: Callable[..., Page], api_server: ApiServer) -> None:
-    page = embedded({"/": _rendered(api_server)})
+def by_jinja(source: str, values: dict[str, str]) -> str:
+    """Return the template as Jinja renders it."""
+    return Environment(autoescape=True).from_string(source).render(values)
+
+
+def by_django(source: str, values: dict[str, str]) -> str:
+    """Return the template as Django renders it."""
+    return Engine(autoescape=True).from_string(source).render(Context(values))
+
+
+@pytest.mark.parametrize("render", [by_jinja, by_django])
+def test_the_template_snippet_works_on_another_origin(
+    embedded: Callable[..., Page], api_server: ApiServer, render: Render
+) -> None:
+    page = embedded({"/": _rendered(api_server, render)})
     follows(page, api_server)
     bell(page).click()
     page.locator("carillon-bell article").hover()
@@ -112,12 +127,12 @@ def test_the_template_snippet_works_on_another_origin(embedded: Callable[..., Pa
     eventually(lambda: inbox(api_server.url)["unreadCount"] == 0, within=30)
 
 
-def _rendered(server: ApiServer) -> str:
-    """Return the page as the host's server makes it; what the snippet uses of the language is Django's as well."""
+def _rendered(server: ApiServer, render: Render = by_jinja) -> str:
+    """Return the page as the host's server makes it."""
     host_code: dict[str, Any] = {}
     exec(snippet("importmap"), host_code)
-    template = Environment(autoescape=True).from_string(snippet("template"))
-    return PAGE.format(template.render(carillon_url=server.url, carillon_importmap=host_code["importmap"](server.url)))
+    values = {"carillon_url": server.url, "carillon_importmap": host_code["importmap"](server.url)}
+    return PAGE.format(render(snippet("template"), values))
 
 
 def test_a_module_that_was_changed_on_its_way_is_not_run(
