@@ -270,3 +270,29 @@ def test_the_page_of_the_other_direction_is_mirrored(new_context: NewContext, ap
     assert whole is not None
     assert icon is not None
     assert icon["x"] > whole["x"] + whole["width"] / 2
+
+
+@pytest.mark.parametrize(
+    ("code", "title", "you_are", "ada"),
+    [
+        ("en", "Notifications", "You are", "Ada, student"),
+        ("de", "Benachrichtigungen", "Angemeldet als", "Ada, Studentin"),
+        ("es", "Notificaciones", "Eres", "Ada, estudiante"),
+        ("fr", "Notifications", "Vous êtes", "Ada, étudiante"),
+        ("ar", "الإشعارات", "أنت", "Ada, طالبة"),
+    ],
+)
+def test_the_full_page_speaks_the_language_of_its_elements(
+    new_context: NewContext, code: str, title: str, you_are: str, ada: str
+) -> None:
+    page = new_context().new_page()
+    page.goto(f"{FULL}?lang={code}#uni-berlin/ada")
+    expect(page).to_have_title(f"{title} · Carillon")
+    expect(page.locator("label.who span")).to_have_text(you_are)
+    chosen = page.locator("label.who select")
+    expect(chosen).to_have_value("#uni-berlin/ada")
+    expect(chosen.locator("option:checked")).to_have_text(f"{ada} · uni-berlin")
+    expect(page.get_by_role("heading", level=1)).to_have_text(title)
+    expect(page.locator("html")).to_have_attribute("lang", code)
+    expect(page.locator("html")).to_have_attribute("dir", "rtl" if code == "ar" else "ltr")
+    assert page.locator("carillon-inbox h2").inner_text() == title

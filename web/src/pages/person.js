@@ -3,8 +3,8 @@
 import { chosenOf, clientOf, hashOf } from "./api.js";
 import { element } from "./dom.js";
 
-/** `language` in the address (`?lang=de`) is the one of the elements. */
-const locale = new URLSearchParams(location.search).get("lang") ?? undefined;
+/** The language in the address (`?lang=de`): of the elements, and of a page that has words of it. */
+export const locale = new URLSearchParams(location.search).get("lang") ?? undefined;
 
 /** Fill the chooser `#person`, and put the chosen person's elements where the page has places for them. */
 export function signIn(all, chosen = () => {}) {
@@ -38,8 +38,6 @@ export function signIn(all, chosen = () => {}) {
     chosen(person);
   }
 
-  if (locale) document.documentElement.lang = locale;
-  if (locale?.startsWith("ar")) document.documentElement.dir = "rtl";
   select.disabled = false;
   select.addEventListener("change", () => become(all.find((person) => hashOf(person) === select.value)));
   addEventListener("hashchange", () => become(chosenOf(all)));
