@@ -17,6 +17,7 @@ from tests.servers import ApiServer
 OpenPage = Callable[..., Page]
 NewContext = Callable[..., BrowserContext]
 FULL = "/notifications"
+PHONE = {"width": 390, "height": 844}
 CLIENT = "document.querySelector('carillon-bell').client"
 #: Longer than a toast of HIGH is shown, and than announcements are collected.
 LATER_MS = 20_000
@@ -230,3 +231,38 @@ def test_a_leader_that_falls_silent_is_replaced(
     post(api_server.url)
     shows_unread(follower, 1)
     shows_unread(leader, 1)
+
+
+def test_on_a_touch_screen_the_actions_lie_behind_one_button(
+    new_context: NewContext, open_page: OpenPage, api_server: ApiServer
+) -> None:
+    phone = new_context(viewport=PHONE, is_mobile=True, has_touch=True, reduced_motion="reduce")
+    page = open_page(*ADA, context=phone, path=FULL)
+    post(api_server.url)
+    high(api_server.url)
+    articles = page.locator("carillon-inbox article")
+    expect(articles).to_have_count(2)
+    first, second = articles.nth(0), articles.nth(1)
+    more, other = (each.get_by_role("button", name="Actions: ") for each in (first, second))
+    expect(first.get_by_role("button")).to_have_count(1)
+    height = first.bounding_box()
+    assert height is not None
+    for button in (more, other):
+        expect(button).to_have_attribute("aria-expanded", "false")
+        box = button.bounding_box()
+        assert box is not None
+        assert min(box["width"], box["height"]) >= 44
+    more.tap()
+    expect(more).to_have_attribute("aria-expanded", "true")
+    expect(first.get_by_role("button")).to_have_count(4)
+    assert first.bounding_box() == height
+    other.tap()
+    expect(more).to_have_attribute("aria-expanded", "false")
+    second.get_by_role("button", name="Mark read").tap()
+    shows_unread(page, 1)
+    expect(other).to_have_attribute("aria-expanded", "false")
+    expect(other).to_be_focused()
+    other.tap()
+    second.get_by_role("button", name="Delete").tap()
+    expect(articles).to_have_count(1)
+    expect(first).to_be_focused()

@@ -29,7 +29,16 @@ time { align-self: flex-start; color: var(--q); font-size: .8125em; line-height:
 .tag:not(:empty) { align-self: flex-start; padding-inline: .6em; border-radius: 99px; background: color-mix(in srgb, var(--c) 10%, var(--s)); color: var(--c); font-size: .75em; line-height: 1.9; font-weight: 600; }
 .actions { position: absolute; z-index: 1; inset-block-end: 6px; inset-inline-end: 10px; display: flex; border-radius: 8px; background: var(--sunk); opacity: 0; }
 .item:hover .actions, .item:focus-within .actions { opacity: 1; }
-@media (hover: none) { .actions { position: static; opacity: 1; margin-block: 2px -6px; margin-inline-start: -8px; background: none; justify-content: flex-end; } }
+.fold { display: none; }
+@media (hover: none) {
+  .actions { inset-block-end: 2px; inset-inline-end: 2px; opacity: 1; background: none; }
+  .actions button { min-height: 44px; width: 44px; }
+  .fold { order: 1; display: grid; }
+  .fold svg { stroke-width: 2.6; }
+  .fold[aria-expanded=false] ~ button { display: none; }
+  .actions:has([aria-expanded=true]) { background: var(--s); box-shadow: var(--shadow); }
+  .message { padding-inline-end: 32px; }
+}
 .toast .item { border: 0; background: none; padding-inline-end: 44px; }
 .toast .item::before, .toast .actions, .toast .dot { display: none; }
 @media (prefers-reduced-motion: no-preference) {
@@ -40,6 +49,7 @@ time { align-self: flex-start; color: var(--q); font-size: .8125em; line-height:
 @keyframes glow { from { background: color-mix(in srgb, var(--c, var(--a)) 14%, var(--s)); } }
 `);
 
+const DOTS = "M6 12h.01M12 12h.01M18 12h.01";
 const CHECK = "M5 12.5l4.5 4.5L19 7.5";
 const CIRCLE = "M12 7a5 5 0 1 0 0 10 5 5 0 0 0 0-10Z";
 const BOX = "M4 5h16v4H4ZM5.5 9v10h13V9M10 13h4";
@@ -57,6 +67,9 @@ const FACES = {
   BATCH: "M4 7l8-4 8 4-8 4ZM4 12l8 4 8-4M4 17l8 4 8-4",
 };
 const UNITS = /** @type {const} */ ([["year", 31_536_000], ["month", 2_592_000], ["week", 604_800], ["day", 86_400], ["hour", 3600], ["minute", 60], ["second", 0]]);
+
+/** Folds the actions that are unfolded: those of one article at a time. */
+let fold = () => {};
 
 /** @param {string} type */
 const faceOf = (type) => Object.entries(FACES).find(([types]) => new RegExp(`^(${types})`).test(type))?.[1] ?? "M4 10v4h3l8 4.5v-13L7 10ZM18.5 9.5a4 4 0 0 1 0 5";
@@ -91,7 +104,8 @@ export function createRow(host, first) {
   const read = button(t("markRead"), () => (item.read ? client.markUnread : client.markRead)(item.id), CHECK);
   const store = button(t("archive"), () => (item.archivedAt ? client.unarchive : client.archive)(item.id), BOX);
   const bin = button(t("delete"), () => client.remove(item.id), BIN);
-  const actions = h("div", { class: "actions", part: "actions" }, read, store, bin);
+  const more = button(t("actions"), () => {}, DOTS);
+  const actions = h("div", { class: "actions", part: "actions", onclick: unfold }, more, read, store, bin);
   const head = h("div", { class: "head" }, title, tag, time, dot);
   const node = h("article", { tabindex: "0", part: "item", "aria-labelledby": title.id }, face, h("div", {}, head, message, actions));
 
@@ -100,6 +114,15 @@ export function createRow(host, first) {
     if (!item.read) client.markRead(item.id);
     const told = new CustomEvent("carillon-open", { detail: item, bubbles: true, composed: true, cancelable: true });
     if (!host.dispatchEvent(told)) event.preventDefault();
+  }
+
+  /** Where nothing hovers, the actions lie behind one button; whichever is done, they fold again. @param {Event} event */
+  function unfold(event) {
+    const unfolds = event.composedPath().includes(more) && more.ariaExpanded === "false";
+    fold();
+    fold = () => set(more, "aria-expanded", "false");
+    set(more, "aria-expanded", String(unfolds));
+    more.focus();
   }
 
   /** Another action on the same button. @param {HTMLElement} of @param {string} words @param {string} path */
@@ -126,11 +149,14 @@ export function createRow(host, first) {
     face2(read, t(isRead ? "markUnread" : "markRead"), isRead ? CIRCLE : CHECK);
     face2(store, t(archivedAt ? "unarchive" : "archive"), archivedAt ? BOX_OUT : BOX);
     face2(bin, t("delete"), BIN);
+    face2(more, t("actions"), DOTS);
     read.disabled = Boolean(archivedAt);
     tick();
   }
 
   const tick = () => write(time, ago(item.createdAt, host.locale));
+  more.classList.add("fold");
+  set(more, "aria-expanded", "false");
   show(first);
   return {
     node,

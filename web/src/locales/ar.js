@@ -14,6 +14,7 @@ export default {
   unarchive: "إخراج من الأرشيف",
   delete: "حذف",
   dismiss: "إخفاء",
+  actions: "الإجراءات",
   markAllRead: "تعليم الكل كمقروء",
   deleteRead: "حذف المقروء",
   viewAll: "عرض الكل",

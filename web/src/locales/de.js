@@ -14,6 +14,7 @@ export default {
   unarchive: "Aus dem Archiv holen",
   delete: "Löschen",
   dismiss: "Ausblenden",
+  actions: "Aktionen",
   markAllRead: "Alle gelesen",
   deleteRead: "Gelesene löschen",
   viewAll: "Alle ansehen",

@@ -14,6 +14,7 @@ export default {
   unarchive: "Take out of the archive",
   delete: "Delete",
   dismiss: "Dismiss",
+  actions: "Actions",
   markAllRead: "Mark all read",
   deleteRead: "Delete read",
   viewAll: "View all",

@@ -14,6 +14,7 @@ export default {
   unarchive: "Sacar del archivo",
   delete: "Eliminar",
   dismiss: "Descartar",
+  actions: "Acciones",
   markAllRead: "Marcar todas como leídas",
   deleteRead: "Eliminar las leídas",
   viewAll: "Ver todas",

@@ -14,6 +14,7 @@ export default {
   unarchive: "Sortir des archives",
   delete: "Supprimer",
   dismiss: "Masquer",
+  actions: "Actions",
   markAllRead: "Tout marquer comme lu",
   deleteRead: "Supprimer les lues",
   viewAll: "Tout voir",

@@ -43,6 +43,7 @@ export declare class CarillonElement extends HTMLElement {
         unarchive: string;
         delete: string;
         dismiss: string;
+        actions: string;
         markAllRead: string;
         deleteRead: string;
         viewAll: string;

@@ -25,6 +25,7 @@ declare const _default: {
     unarchive: string;
     delete: string;
     dismiss: string;
+    actions: string;
     markAllRead: string;
     deleteRead: string;
     viewAll: string;
