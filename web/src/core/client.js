@@ -84,27 +84,25 @@ export function createNotificationClient({
 
   /** @param {View} view @returns {Snapshot} */
   function snapshot(view) {
-    if (view.snapshot) return view.snapshot;
-    const { unreadCount, unseenCount } = store.projected();
-    return (view.snapshot = Object.freeze({
-      ...store.look(view), ...state, error: refusal ?? state.error, unreadCount, unseenCount,
+    return (view.snapshot ??= Object.freeze({
+      ...store.look(view), ...store.projected().counts, ...state, error: refusal ?? state.error,
       cursor: store.cursor, isLeader: !follows(),
     }));
   }
 
   /** Read a page into a view. @param {View} view @param {boolean} [first] */
   async function readPage(view, first) {
-    const asked = new URLSearchParams(/** @type {any} */ (view.filter));
-    if (!first && view.end) asked.set("after", view.end);
+    const after = !first && view.end && { after: view.end };
+    const asked = new URLSearchParams(/** @type {any} */ ({ ...view.filter, ...after }));
     store.read(view);
-    reading += 1;
+    reading++;
     /** @type {Page | undefined} */
     let page;
     try {
-      page = await http.json("GET", `${PATH}?${asked}`);
-      if (!belongs(page?.inbox)) page = undefined;
+      const found = await http.json("GET", `${PATH}?${asked}`);
+      if (belongs(found.inbox)) page = found;
     } finally {
-      reading -= 1;
+      reading--;
       store.paged(view, page, first);
       work();
     }
@@ -188,7 +186,9 @@ export function createNotificationClient({
     random,
     streams: transport !== "poll",
     poll: catchUp,
-    told: (status, nextRetryAt, error) => void (!error && follows() ? 0 : told(status, nextRetryAt, error)),
+    told(...all) {
+      if (all[2] || !follows()) told(...all);
+    },
     async connect(attempt) {
       if (!store.cursor) await readViews();
       if (shared && !tabs && started) join();
@@ -220,7 +220,7 @@ export function createNotificationClient({
 
   function join() {
     tabs = createTabs({
-      key: `carillon:${new URL(baseUrl || "/", location.href).href}:${inbox}`,
+      key: `carillon:${new URL(baseUrl || "/", location.href)}:${inbox}`,
       clock,
       state: about,
       lead: link.wake,
@@ -241,9 +241,8 @@ export function createNotificationClient({
 
   /** @param {Operation} operation */
   function perform(operation) {
-    const key = (/** @type {Operation} */ { id: one, marks = {} }) => one && one + Object.keys(marks);
     // The first in the queue may be on its way; of those behind it, the last word on the same mark is sent alone.
-    const same = queue.findIndex((each, at) => at >= Number(sending) && key(each) && key(each) === key(operation));
+    const same = queue.findIndex(({ key }, at) => at >= Number(sending) && key && key === operation.key);
     if (same >= 0) store.end(queue.splice(same, 1)[0]);
     if (queue.length >= MAX_OPERATIONS) return refuse(new Problem("Too much."));
     queue.push(operation);
@@ -263,7 +262,7 @@ export function createNotificationClient({
   async function send() {
     if (sending) return;
     sending = true;
-    for (let first = queue[0]; first && started; first = queue[0]) {
+    for (let first; started && (first = queue[0]); ) {
       try {
         const answer = await ask(first);
         store.end(first, answer?.cursor);
@@ -284,13 +283,12 @@ export function createNotificationClient({
 
   /** @param {Operation} operation */
   function ask({ id: one, marks, upTo }) {
-    const path = one ? `${PATH}/${one}` : PATH;
-    if (marks) return http.json("PATCH", path, { ...marks, upTo });
-    return http.json("DELETE", one ? path : `${path}?read=true&upTo=${upTo}`);
+    const whole = marks ? "" : `?read=true&upTo=${upTo}`;
+    return http.json(marks ? "PATCH" : "DELETE", PATH + (one ? `/${one}` : whole), marks && { ...marks, upTo });
   }
 
   /** @param {Operation["marks"]} [marks] */
-  const one = (marks) => (/** @type {string} */ which) => perform({ id: which, marks });
+  const one = (marks) => (/** @type {string} */ which) => perform({ id: which, marks, key: which + Object.keys(marks ?? {}) });
   /** All that were created up to a cursor, by default now. @param {Operation["marks"]} [marks] */
   const all = (marks) => (upTo = store.cursor) => void (upTo && perform({ marks, upTo }));
 
@@ -305,21 +303,25 @@ export function createNotificationClient({
     told("closed", null, new Problem("Signed out."));
   }
 
-  const visible = () => void (document.hidden || link.wake());
   /** A page that goes keeps neither the stream nor the lock: it may be kept whole, to come back. */
   function leave() {
     link.stop();
     tabs?.close();
     tabs = null;
   }
-  const events = { online: () => link.wake(), offline: link.tell, pagehide: leave, pageshow: () => link.wake(true) };
+  const events = /** @type {Record<string, () => void>} */ ({
+    online: () => link.wake(),
+    offline: link.tell,
+    visibilitychange: () => document.hidden || link.wake(),
+    pagehide: leave,
+    pageshow: () => link.wake(true),
+  });
 
   function start() {
     if (started) return;
     started = new AbortController();
     const { signal } = started;
-    for (const [name, handler] of Object.entries(events)) addEventListener(name, handler, { signal });
-    document.addEventListener("visibilitychange", visible, { signal });
+    for (const name in events) addEventListener(name, events[name], { signal });
     if (auth === "cookie") {
       owner = new BroadcastChannel(`carillon:${baseUrl}`);
       owner.onmessage = ({ data }) => void (inbox && data !== inbox && end());

@@ -37,21 +37,20 @@ export function createHttp(baseUrl, auth, clock) {
     return fetch(baseUrl + path, { ...init, headers: { ...init.headers, authorization: `Bearer ${token}` } });
   }
 
-  /**
-   * @param {string} path @param {RequestInit} [init] @param {AuthReason} [reason]
-   * @returns {Promise<Response>}
-   */
-  async function open(path, init = {}, reason = "request") {
+  /** @param {string} path @param {RequestInit} init @param {AuthReason} reason @param {boolean} [read] the body as well
+   * @returns {Promise<any>} */
+  async function open(path, init, reason, read) {
     const abort = new AbortController();
-    init.signal?.addEventListener("abort", () => abort.abort());
-    const limit = clock.setTimeout(() => abort.abort(), ANSWER_MS);
+    const end = () => abort.abort();
+    init.signal?.addEventListener("abort", end);
+    const limit = clock.setTimeout(end, ANSWER_MS);
     try {
       /** @type {RequestInit} */
       const asked = { ...init, cache: "no-store", signal: abort.signal };
       let answer = await send(path, asked, reason);
       if (answer.status === 401 && auth !== "cookie") answer = await send(path, asked, "unauthorized");
       if (!answer.ok) throw await problemOf(answer);
-      return answer;
+      return read ? await answer.json() : answer;
     } catch (error) {
       throw error instanceof Problem ? error : new Problem("There is no answer.");
     } finally {
@@ -60,12 +59,9 @@ export function createHttp(baseUrl, auth, clock) {
   }
 
   /** @param {string} method @param {string} path @param {object} [body] @returns {Promise<any>} */
-  async function json(method, path, body) {
+  function json(method, path, body) {
     const sent = body && { body: JSON.stringify(body), headers: { "content-type": "application/json" } };
-    const answer = await open(path, { method, ...sent });
-    return answer.json().catch(() => {
-      throw new Problem("There is no answer.");
-    });
+    return open(path, { method, ...sent }, "request", true);
   }
 
   return { open, json };

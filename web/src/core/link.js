@@ -2,8 +2,6 @@
 
 /** @import { Attempt, LinkParts, Status } from "./types.js" */
 
-/** Waits between attempts; with equal jitter (half of it, and a random part of the other half). The last one repeats. */
-const BACKOFF_MS = [1000, 2000, 4000, 8000, 16_000, 30_000];
 /** A connection that lived this long was a good one: the waits begin anew. */
 const GOOD_MS = 5000;
 /** Two heartbeats of the default and 5 s, until the stream has told its own. */
@@ -12,11 +10,13 @@ const SILENCE_MS = 65_000;
 const POLL_AFTER_FAILURES = 3;
 const POLL_AFTER_MS = 15_000;
 const POLL_MS = 60_000;
+/** Waits between attempts; with equal jitter (half of it, and a random part of the other half). The last one repeats. */
+const BACKOFF_MS = [1000, 2000, 4000, 8000, 16_000, 30_000];
 /** Answers after which asking again makes no sense. */
 const FINAL = [204, 403, 404, 410];
 
 /** What `connect` returns where another page of the browser holds the stream: nothing is attempted until `wake`. */
-export const FOLLOWING = Symbol("following");
+export const FOLLOWING = Symbol();
 
 /** @param {LinkParts} parts */
 export function createLink({ clock, random, connect, poll, streams, told }) {
@@ -39,10 +39,10 @@ export function createLink({ clock, random, connect, poll, streams, told }) {
   /** @type {Record<string, any>} */
   const timers = {};
 
-  /** @param {string} name @param {number} [ms] @param {() => void} [callback] */
-  function timer(name, ms, callback) {
+  /** @param {string} name @param {number} [ms] less than 0 is now @param {() => void} [callback] */
+  function timer(name, ms = 0, callback) {
     clock.clearTimeout(timers[name]);
-    if (callback) timers[name] = clock.setTimeout(callback, Math.max(0, Number(ms)));
+    if (callback) timers[name] = clock.setTimeout(callback, ms);
   }
 
   /** @returns {Status} */
@@ -62,7 +62,7 @@ export function createLink({ clock, random, connect, poll, streams, told }) {
   }
 
   async function ask() {
-    timer("poll", POLL_MS * (0.9 + random() * 0.2), ask);
+    timer("poll", POLL_MS * (0.9 + random() / 5), ask);
     try {
       await poll?.();
       reached = true;
@@ -95,7 +95,7 @@ export function createLink({ clock, random, connect, poll, streams, told }) {
     let limit = SILENCE_MS;
     let last = clock.now();
     // Bytes only note the time: a throttled page is judged by the clock, not by its ticks.
-    const watch = () => timer("silence", last + limit - clock.now(), () => (clock.now() - last < limit ? watch() : abort.abort()));
+    const watch = () => timer("silence", last + limit - clock.now(), () => (last + limit > clock.now() ? watch() : abort.abort()));
     watch();
     return {
       signal: abort.signal,
@@ -132,7 +132,8 @@ export function createLink({ clock, random, connect, poll, streams, told }) {
   }
 
   function follow() {
-    for (const name of ["down", "poll"]) timer(name);
+    timer("poll");
+    timer("down");
     polling = false;
     failures = attempts = downSince = 0;
   }
@@ -140,7 +141,7 @@ export function createLink({ clock, random, connect, poll, streams, told }) {
   /** @param {any} error nothing where the server ended the stream in order */
   function pause(error) {
     lost();
-    failures += 1;
+    failures++;
     problem = error ?? null;
     const base = BACKOFF_MS[Math.min(attempts++, BACKOFF_MS.length - 1)];
     const wait = error?.retryAfterMs ?? wish ?? base * (0.5 + random() / 2);
@@ -158,7 +159,7 @@ export function createLink({ clock, random, connect, poll, streams, told }) {
     current = null;
     attempts = failures = downSince = 0;
     nextRetryAt = wish = problem = null;
-    for (const name of Object.keys(timers)) timer(name);
+    for (const name in timers) timer(name);
   }
 
   return {

@@ -4,6 +4,8 @@
 
 /** @import { Counters, Filter, FrameData, Notification, Operation, Page, View, ViewSnapshot } from "./types.js" */
 
+const NONE = { unreadCount: 0, unseenCount: 0 };
+
 /** Split `<epoch>-<seq>`. @param {string} cursor */
 export const seqOf = (cursor) => {
   const [epoch, seq] = cursor.split("-").map(Number);
@@ -39,10 +41,10 @@ export function createStore(changed) {
   let operations = [];
   /** @type {{epoch: number, seq: number} | null} */
   let mark = null;
-  let counters = { unreadCount: 0, unseenCount: 0 };
+  let counters = NONE;
   /** A replay tells its counters at its end: until then what was seen before it stays, list and counters together. */
   let half = false;
-  /** @type {{nodes: Map<string, Notification>, unreadCount: number, unseenCount: number} | null} */
+  /** @type {{nodes: Map<string, Notification>, counts: Counters} | null} */
   let shown = null;
 
   function touch() {
@@ -50,19 +52,18 @@ export function createStore(changed) {
     changed();
   }
 
-  /** @param {Notification} node */
+  /** @param {Notification} [node] */
   function put(node) {
-    const known = nodes.get(node.id);
-    if (!known || known.seq < node.seq) nodes.set(node.id, node);
+    if (node && (nodes.get(node.id)?.seq ?? -1) < node.seq) nodes.set(node.id, node);
   }
 
-  /** Replace what is `concerned` and was not told anything newer. @param {FrameData} data @param {number} seq
-   * @param {(node: Notification) => boolean} concerned @param {(node: Notification) => Partial<Notification> | null} fields null: it is gone */
-  function set(data, seq, concerned, fields) {
-    const upTo = data.upTo ? seqOf(data.upTo).seq : Infinity;
+  /** Replace what was not told anything newer. @param {FrameData} data @param {number} seq
+   * @param {(node: Notification) => Partial<Notification> | null | false} fields null: it is gone; false: it stays */
+  function set({ upTo }, seq, fields) {
+    const bound = upTo && seqOf(upTo).seq;
     for (const node of nodes.values()) {
-      const within = !data.upTo || (node.createdSeq <= upTo && !node.archivedAt);
-      const told = within && node.seq < seq && concerned(node) && fields(node);
+      const within = !upTo || (node.createdSeq <= bound && !node.archivedAt);
+      const told = within && node.seq < seq && fields(node);
       if (told) nodes.set(node.id, { ...node, ...told, seq });
       else if (told === null) nodes.delete(node.id);
     }
@@ -71,13 +72,13 @@ export function createStore(changed) {
   /** Do what a frame says. Again: nothing. @param {FrameData} data @param {number} seq */
   function change(data, seq) {
     const { type, notificationId: one, readAt, seenAt, archivedAt } = data;
-    for (const node of data.notifications ?? (data.notification ? [data.notification] : [])) put(node);
+    for (const node of data.notifications ?? [data.notification]) put(node);
     for (const id of data.deletedIds ?? data.notificationIds ?? []) nodes.delete(id);
-    if (type === "read_all") set(data, seq, (node) => !node.read, (node) => ({ read: true, readAt, seenAt: node.seenAt ?? readAt }));
-    else if (type === "seen_all") set(data, seq, (node) => !node.seenAt, () => ({ seenAt }));
-    else if (type === "deleted_read") set(data, seq, (node) => node.read, () => null);
+    if (type === "read_all") set(data, seq, (node) => !node.read && { read: true, readAt, seenAt: node.seenAt ?? readAt });
+    else if (type === "seen_all") set(data, seq, (node) => !node.seenAt && { seenAt });
+    else if (type === "deleted_read") set(data, seq, (node) => node.read && null);
     else if (one && readAt !== undefined) {
-      set(data, seq, (node) => node.id === one, () => ({ read: Boolean(readAt), readAt, seenAt, archivedAt }));
+      set(data, seq, (node) => node.id === one && { read: Boolean(readAt), readAt, seenAt, archivedAt });
     }
   }
 
@@ -130,7 +131,7 @@ export function createStore(changed) {
         unseenCount += lacks(node, "seenAt");
       }
     }
-    return (shown = { nodes: map, unreadCount, unseenCount });
+    return (shown = { nodes: map, counts: { unreadCount, unseenCount } });
   }
 
   return {
@@ -183,7 +184,7 @@ export function createStore(changed) {
       this.reset();
       operations = [];
       half = false;
-      counters = { unreadCount: 0, unseenCount: 0 };
+      counters = NONE;
       for (const view of views) Object.assign(view, unloaded);
       touch();
     },

@@ -43,9 +43,7 @@ export function createParser({ frame, retry }) {
  * @param {string} query @param {string | null} cursor @param {Ears} ears @param {AuthReason} reason
  */
 export async function followByFetch(http, query, cursor, ears, reason) {
-  /** @type {Record<string, string>} */
-  const headers = { accept: "text/event-stream" };
-  if (cursor) headers["last-event-id"] = cursor;
+  const headers = { accept: "text/event-stream", ...(cursor && { "last-event-id": cursor }) };
   const answer = await http.open(`${STREAM}?${query}`, { headers, signal: ears.signal }, reason);
   // 204 is a word of its own: there is no stream, and there will be none.
   if (!answer.headers.get("content-type")?.startsWith("text/event-stream") || !answer.body) {

@@ -16,11 +16,12 @@ const MOST_WITHOUT_LOCKS = 2;
 export function createTabs({ key, clock, lead, follow, received, state }) {
   const channel = new BroadcastChannel(key);
   const { locks } = navigator;
-  let waiting = new AbortController();
+  /** @type {AbortController} */
+  let waiting;
   let open = true;
   let leading = false;
   let leaders = 0;
-  let heard = clock.now();
+  let heard = 0;
   /** @type {(value?: unknown) => void} */
   let release = () => {};
   /** @type {any} */
@@ -45,7 +46,7 @@ export function createTabs({ key, clock, lead, follow, received, state }) {
   function watch() {
     clock.clearTimeout(timer);
     const left = heard + SILENT_MS - clock.now();
-    timer = clock.setTimeout(left > 0 ? watch : takeOver, Math.max(left, 0));
+    timer = clock.setTimeout(left > 0 ? watch : takeOver, left);
   }
 
   function takeOver() {
@@ -75,13 +76,13 @@ export function createTabs({ key, clock, lead, follow, received, state }) {
     waiting = new AbortController();
     if (locks) return ask({ signal: waiting.signal });
     leaders = 0;
-    return void clock.setTimeout(() => open && leaders < MOST_WITHOUT_LOCKS && begin(), LISTEN_MS);
+    clock.setTimeout(() => open && leaders < MOST_WITHOUT_LOCKS && begin(), LISTEN_MS);
   }
 
   channel.onmessage = ({ data }) => {
     if (data.hello) return void (leading && alive());
     heard = clock.now();
-    leaders += 1;
+    leaders++;
     return received(data);
   };
   queue();

@@ -101,6 +101,7 @@
  * @property {string} [id] of one notification; without it all that were created up to `upTo`
  * @property {string} [upTo]
  * @property {{read?: boolean, seen?: true, archived?: boolean}} [marks] without them: it is deleted; of all, what is read
+ * @property {string} [key] of those with the same one the last is sent alone
  * @property {number} [done] the seq at which the server did it: shown until the mark is there
  *
  * @typedef {object} View A list: what of the known notifications matches, as far down as pages were read.
