@@ -1,6 +1,6 @@
 // One person's notifications: the inbox's state, the stream that moves it, and what a person does with it.
 
-/** @import { AuthReason, Clock, Operation, Page, Status, Told, View } from "./types.js" */
+/** @import { AuthReason, Clock, LinkState, Operation, Page, Tell, Told, View } from "./types.js" */
 import { createHttp, PATH, Problem } from "./http.js";
 import { createLink, FOLLOWING } from "./link.js";
 import { createStore, seqOf } from "./store.js";
@@ -13,16 +13,13 @@ export { Problem };
 const MAX_OPERATIONS = 200;
 /** Frames that may wait for a gap to be read; more are dropped, which is one gap more. */
 const MAX_FRAMES = 256;
-/** A page that follows another one and could not read a gap tries again after this long. */
+/** A page that follows another and could not read a gap tries again. */
 const AGAIN_MS = 5000;
 
 /** @type {Clock} */
 const CLOCK = { now: Date.now, setTimeout: (...all) => setTimeout(...all), clearTimeout: (handle) => clearTimeout(handle) };
 
-/**
- * Return a client, which does nothing before `start()`.
- * @param {Options} [options]
- */
+/** Return a client, which does nothing before `start()`. @param {Options} [options] */
 export function createNotificationClient({
   baseUrl = "", auth = "cookie", transport = "auto", tabs: shared = true, locale, clock = CLOCK, random = Math.random,
 } = {}) {
@@ -41,7 +38,8 @@ export function createNotificationClient({
   let tabs = /** @type {ReturnType<typeof createTabs> | null} */ (null);
   /** @type {BroadcastChannel | null} Where pages with the same cookie tell whose it is. */
   let owner = null;
-  let state = { status: /** @type {Status} */ ("idle"), nextRetryAt: /** @type {number | null} */ (null), error: /** @type {Error | null} */ (null) };
+  /** @type {LinkState} */
+  let state = { status: "idle", nextRetryAt: null, error: null };
   /** What a person asked for and did not get. @type {Error | null} */
   let refusal = null;
   let newest = "";
@@ -72,7 +70,7 @@ export function createNotificationClient({
     for (const [told, handler] of handlers) if (told === type) handler(detail);
   }
 
-  /** @param {Status} status @param {number | null} [nextRetryAt] @param {Error | null} [error] */
+  /** @type {Tell} */
   function told(status, nextRetryAt = null, error = null) {
     const before = state.status;
     state = { status, nextRetryAt, error };
@@ -110,7 +108,7 @@ export function createNotificationClient({
 
   const readViews = () => Promise.all([...store.views].map((view) => readPage(view, true)));
 
-  /** Whether an answer is still of the inbox that is shown; when it is another person's, everything ends. @param {string} [told] */
+  /** Whether an answer is of the inbox that is shown; of another person's: everything ends. @param {string} [told] */
   function belongs(told) {
     if (!told || told === inbox) return true;
     if (inbox) end();
@@ -233,7 +231,7 @@ export function createNotificationClient({
         if (event) return receive(/** @type {Frame} */ (message));
         if (tabs?.leading) return void (retry && link.wake(true));
         if (status) told(status, nextRetryAt);
-        // Whatever the other page was told before has been passed on before, so this is a hole.
+        // What it was told before has been passed on, so this is a hole.
         if (cursor) receive({ id: (newest = cursor), event: "synced", data: { prev: seqOf(cursor).seq } });
       },
     });
@@ -241,7 +239,7 @@ export function createNotificationClient({
 
   /** @param {Operation} operation */
   function perform(operation) {
-    // The first in the queue may be on its way; of those behind it, the last word on the same mark is sent alone.
+    // The first may be on its way; of those behind it, the last word on the same mark is sent alone.
     const same = queue.findIndex(({ key }, at) => at >= Number(sending) && key && key === operation.key);
     if (same >= 0) store.end(queue.splice(same, 1)[0]);
     if (queue.length >= MAX_OPERATIONS) return refuse(new Problem("Too much."));
@@ -258,7 +256,7 @@ export function createNotificationClient({
     if (problem) emit("error", problem);
   }
 
-  /** Ask for what waits, in order. Without a server it waits on; what the server refuses is undone. */
+  /** Ask for what waits, in order. Without a server it waits on; what is refused is undone. */
   async function send() {
     if (sending) return;
     sending = true;
@@ -303,7 +301,7 @@ export function createNotificationClient({
     told("closed", null, new Problem("Signed out."));
   }
 
-  /** A page that goes keeps neither the stream nor the lock: it may be kept whole, to come back. */
+  /** A page that goes, perhaps to come back, keeps neither the stream nor the lock. */
   function leave() {
     link.stop();
     tabs?.close();
@@ -396,9 +394,11 @@ export function createNotificationClient({
   };
 }
 
-/** @typedef {ReturnType<typeof createNotificationClient>} NotificationClient */
-/** @typedef {import("./types.js").Notification} Notification */
-/** @typedef {import("./types.js").Snapshot} Snapshot */
-/** @typedef {import("./types.js").Options} Options */
-/** @typedef {import("./types.js").Filter} Filter */
-/** @typedef {import("./types.js").Frame} Frame */
+/**
+ * @typedef {ReturnType<typeof createNotificationClient>} NotificationClient
+ * @typedef {import("./types.js").Notification} Notification
+ * @typedef {import("./types.js").Snapshot} Snapshot
+ * @typedef {import("./types.js").Options} Options
+ * @typedef {import("./types.js").Filter} Filter
+ * @typedef {import("./types.js").Frame} Frame
+ */

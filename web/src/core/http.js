@@ -6,7 +6,7 @@ export const PATH = "/api/notifications";
 /** A server that has not begun to answer after this long does not. */
 const ANSWER_MS = 30_000;
 
-/** What went wrong, as a sentence. `status` is the answer's, 0 where there was none (no network, no server). */
+/** What went wrong, as a sentence. `status` is the answer's, 0 where there was none. */
 export class Problem extends Error {
   /** @param {string} title @param {number} [status] @param {number | null} [retryAfterMs] */
   constructor(title, status = 0, retryAfterMs = null) {
@@ -24,10 +24,8 @@ async function problemOf(answer) {
   return new Problem(told?.title ?? `Status ${status}.`, status, ms >= 0 ? ms : null);
 }
 
-/**
- * Calls resolve to an answer with a status of 2xx, or throw a `Problem`. After a 401 `auth` is told once to renew.
- * @param {string} baseUrl @param {Auth} auth @param {Clock} clock
- */
+/** Calls resolve to an answer with a status of 2xx, or throw a `Problem`. After a 401 `auth` is told once to renew.
+ * @param {string} baseUrl @param {Auth} auth @param {Clock} clock */
 export function createHttp(baseUrl, auth, clock) {
   /** @param {string} path @param {RequestInit} init @param {AuthReason} reason */
   async function send(path, init, reason) {

@@ -10,12 +10,12 @@ const SILENCE_MS = 65_000;
 const POLL_AFTER_FAILURES = 3;
 const POLL_AFTER_MS = 15_000;
 const POLL_MS = 60_000;
-/** Waits between attempts; with equal jitter (half of it, and a random part of the other half). The last one repeats. */
+/** Waits between attempts, with equal jitter: half, and a random part of the other half. The last one repeats. */
 const BACKOFF_MS = [1000, 2000, 4000, 8000, 16_000, 30_000];
 /** Answers after which asking again makes no sense. */
 const FINAL = [204, 403, 404, 410];
 
-/** What `connect` returns where another page of the browser holds the stream: nothing is attempted until `wake`. */
+/** `connect` returns it where another page holds the stream: nothing is attempted until `wake`. */
 export const FOLLOWING = Symbol();
 
 /** @param {LinkParts} parts */

@@ -1,6 +1,4 @@
-// One inbox as the server tells it, and what a person did that the server has not confirmed yet.
-//
-// Seen is: the server's state + an ordered list of pending operations. A failed one is taken out of the list.
+// One inbox. Seen is: the server's state + an ordered list of pending operations. A failed one is taken out of the list.
 
 /** @import { Counters, Filter, FrameData, Notification, Operation, Page, View, ViewSnapshot } from "./types.js" */
 

@@ -1,17 +1,13 @@
-// One connection to the stream. It resolves when the server ends it and throws when it breaks; when and
-// whether there is another one is link.js' decision.
+// One connection to the stream. It resolves when the server ends it and throws when it breaks.
 
 /** @import { AuthReason, Ears } from "./types.js" */
 import { PATH, Problem } from "./http.js";
 
 export const STREAM = `${PATH}/stream`;
-/** The server's events are at most some hundred kilobytes; a longer one is no event. */
+/** The server's events are smaller by far. */
 const MAX_EVENT = 1024 * 1024;
-/**
- * Return a function that takes pieces of text and calls back for each event (WHATWG HTML, 9.2.6). It throws for an
- * event that is too long or whose data is not JSON.
- * @param {Pick<Ears, "frame" | "retry">} ears
- */
+/** Return what takes pieces of text and calls back for each event (WHATWG HTML, 9.2.6); it throws where one is too long
+ * or no JSON. @param {Pick<Ears, "frame" | "retry">} ears */
 export function createParser({ frame, retry }) {
   let rest = "";
   let [id, event, data] = ["", "", ""];
@@ -37,11 +33,9 @@ export function createParser({ frame, retry }) {
   };
 }
 
-/**
- * The stream over fetch: it sees why it was refused. Whoever called ends what broke, by the signal.
+/** The stream over fetch: it sees why it was refused. Whoever called ends what broke, by the signal.
  * @param {ReturnType<typeof import("./http.js").createHttp>} http
- * @param {string} query @param {string | null} cursor @param {Ears} ears @param {AuthReason} reason
- */
+ * @param {string} query @param {string | null} cursor @param {Ears} ears @param {AuthReason} reason */
 export async function followByFetch(http, query, cursor, ears, reason) {
   const headers = { accept: "text/event-stream", ...(cursor && { "last-event-id": cursor }) };
   const answer = await http.open(`${STREAM}?${query}`, { headers, signal: ears.signal }, reason);

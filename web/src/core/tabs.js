@@ -1,7 +1,6 @@
 // One stream for each browser: which page holds it, and what it passes on to the others.
 //
-// The leader is whoever holds an exclusive Web Lock. Where there are none (http other than localhost), at most two pages
-// stream, and the others listen to them.
+// The leader holds an exclusive Web Lock. Where there are none (http other than localhost), at most two pages stream.
 
 /** @import { Message, TabParts } from "./types.js" */
 

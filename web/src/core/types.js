@@ -58,16 +58,18 @@
  * @property {boolean} loading
  * @property {boolean} loaded whether a first page was read
  *
- * @typedef {object} ClientState
+ * @typedef {object} LinkState
  * @property {Status} status
+ * @property {number | null} nextRetryAt milliseconds since 1970
+ * @property {(Error & {status?: number}) | null} error a `Problem` where the server said what is wrong
+ *
+ * @typedef {object} ClientState
  * @property {number} unreadCount
  * @property {number} unseenCount
- * @property {(Error & {status?: number}) | null} error a `Problem` where the server said what is wrong
  * @property {string | null} cursor
- * @property {number | null} nextRetryAt milliseconds since 1970
  * @property {boolean} isLeader whether this page holds the browser's stream
  *
- * @typedef {ViewSnapshot & ClientState} Snapshot Frozen, and the same object until something changed.
+ * @typedef {ViewSnapshot & LinkState & ClientState} Snapshot Frozen, and the same object until something changed.
  *
  * @typedef {object} Clock
  * @property {() => number} now milliseconds since 1970
@@ -130,6 +132,8 @@
 // link.js
 
 /**
+ * @typedef {(status: Status, nextRetryAt?: number | null, error?: Error | null) => void} Tell
+ *
  * @typedef {object} Attempt
  * @property {AbortSignal} signal
  * @property {() => void} heard
@@ -142,7 +146,7 @@
  * @property {(attempt: Attempt) => Promise<unknown>} connect one attempt, until it ends
  * @property {(() => Promise<unknown>) | null} poll asks for what changed; null: not before there is a first page
  * @property {boolean} streams false: there are polls alone
- * @property {(status: Status, nextRetryAt: number | null, problem: Error | null) => void} told
+ * @property {Tell} told
  */
 
 // tabs.js

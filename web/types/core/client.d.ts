@@ -1,11 +1,8 @@
 import type { Told } from "./types.js";
-/** @import { AuthReason, Clock, Operation, Page, Status, Told, View } from "./types.js" */
+/** @import { AuthReason, Clock, LinkState, Operation, Page, Tell, Told, View } from "./types.js" */
 import { Problem } from "./http.js";
 export { Problem };
-/**
- * Return a client, which does nothing before `start()`.
- * @param {Options} [options]
- */
+/** Return a client, which does nothing before `start()`. @param {Options} [options] */
 export declare function createNotificationClient({ baseUrl, auth, transport, tabs: shared, locale, clock, random, }?: Options): {
     locale: string | undefined;
     baseUrl: string;
@@ -43,9 +40,11 @@ export type Snapshot = import("./types.js").Snapshot;
 export type Options = import("./types.js").Options;
 export type Filter = import("./types.js").Filter;
 export type Frame = import("./types.js").Frame;
-/** @typedef {ReturnType<typeof createNotificationClient>} NotificationClient */
-/** @typedef {import("./types.js").Notification} Notification */
-/** @typedef {import("./types.js").Snapshot} Snapshot */
-/** @typedef {import("./types.js").Options} Options */
-/** @typedef {import("./types.js").Filter} Filter */
-/** @typedef {import("./types.js").Frame} Frame */
+/**
+ * @typedef {ReturnType<typeof createNotificationClient>} NotificationClient
+ * @typedef {import("./types.js").Notification} Notification
+ * @typedef {import("./types.js").Snapshot} Snapshot
+ * @typedef {import("./types.js").Options} Options
+ * @typedef {import("./types.js").Filter} Filter
+ * @typedef {import("./types.js").Frame} Frame
+ */

@@ -1,5 +1,5 @@
 import type { LinkParts } from "./types.js";
-/** What `connect` returns where another page of the browser holds the stream: nothing is attempted until `wake`. */
+/** `connect` returns it where another page holds the stream: nothing is attempted until `wake`. */
 export declare const FOLLOWING: unique symbol;
 /** @param {LinkParts} parts */
 export declare function createLink({ clock, random, connect, poll, streams, told }: LinkParts): {

@@ -1,5 +1,4 @@
-import type { Filter, FrameData, Notification, Operation, Page, View, ViewSnapshot } from "./types.js";
-/** @import { Counters, Filter, FrameData, Notification, Operation, Page, View, ViewSnapshot } from "./types.js" */
+import type { Counters, Filter, FrameData, Notification, Operation, Page, View, ViewSnapshot } from "./types.js";
 /** Split `<epoch>-<seq>`. @param {string} cursor */
 export declare const seqOf: (cursor: string) => {
     epoch: number;
@@ -10,8 +9,7 @@ export declare function createStore(changed: () => void): {
     apply: (id: string, data: FrameData) => "applied" | "dropped" | "gap";
     projected: () => {
         nodes: Map<string, Notification>;
-        unreadCount: number;
-        unseenCount: number;
+        counts: Counters;
     };
     /** The last change that was applied; null before the first page. */
     readonly cursor: string | null;

@@ -67,27 +67,29 @@ export type ViewSnapshot = {
      */
     loaded: boolean;
 };
-export type ClientState = {
+export type LinkState = {
     status: Status;
-    unreadCount: number;
-    unseenCount: number;
+    /**
+     * milliseconds since 1970
+     */
+    nextRetryAt: number | null;
     /**
      * a `Problem` where the server said what is wrong
      */
     error: (Error & {
         status?: number;
     }) | null;
+};
+export type ClientState = {
+    unreadCount: number;
+    unseenCount: number;
     cursor: string | null;
-    /**
-     * milliseconds since 1970
-     */
-    nextRetryAt: number | null;
     /**
      * whether this page holds the browser's stream
      */
     isLeader: boolean;
 };
-export type Snapshot = ViewSnapshot & ClientState;
+export type Snapshot = ViewSnapshot & LinkState & ClientState;
 export type Clock = {
     /**
      * milliseconds since 1970
@@ -140,6 +142,10 @@ export type Operation = {
         archived?: boolean;
     };
     /**
+     * of those with the same one the last is sent alone
+     */
+    key?: string;
+    /**
      * the seq at which the server did it: shown until the mark is there
      */
     done?: number;
@@ -183,6 +189,7 @@ export type Ears = {
      */
     retry: (ms: number) => void;
 };
+export type Tell = (status: Status, nextRetryAt?: number | null, error?: Error | null) => void;
 export type Attempt = {
     signal: AbortSignal;
     heard: () => void;
@@ -204,7 +211,7 @@ export type LinkParts = {
      * false: there are polls alone
      */
     streams: boolean;
-    told: (status: Status, nextRetryAt: number | null, problem: Error | null) => void;
+    told: Tell;
 };
 export type Message = Record<string, any>;
 export type TabParts = {
@@ -285,16 +292,18 @@ export type TabParts = {
  * @property {boolean} loading
  * @property {boolean} loaded whether a first page was read
  *
- * @typedef {object} ClientState
+ * @typedef {object} LinkState
  * @property {Status} status
+ * @property {number | null} nextRetryAt milliseconds since 1970
+ * @property {(Error & {status?: number}) | null} error a `Problem` where the server said what is wrong
+ *
+ * @typedef {object} ClientState
  * @property {number} unreadCount
  * @property {number} unseenCount
- * @property {(Error & {status?: number}) | null} error a `Problem` where the server said what is wrong
  * @property {string | null} cursor
- * @property {number | null} nextRetryAt milliseconds since 1970
  * @property {boolean} isLeader whether this page holds the browser's stream
  *
- * @typedef {ViewSnapshot & ClientState} Snapshot Frozen, and the same object until something changed.
+ * @typedef {ViewSnapshot & LinkState & ClientState} Snapshot Frozen, and the same object until something changed.
  *
  * @typedef {object} Clock
  * @property {() => number} now milliseconds since 1970
@@ -325,6 +334,7 @@ export type TabParts = {
  * @property {string} [id] of one notification; without it all that were created up to `upTo`
  * @property {string} [upTo]
  * @property {{read?: boolean, seen?: true, archived?: boolean}} [marks] without them: it is deleted; of all, what is read
+ * @property {string} [key] of those with the same one the last is sent alone
  * @property {number} [done] the seq at which the server did it: shown until the mark is there
  *
  * @typedef {object} View A list: what of the known notifications matches, as far down as pages were read.
@@ -347,6 +357,8 @@ export type TabParts = {
  * @property {(ms: number) => void} retry the server's wish for the time of the next attempt
  */
 /**
+ * @typedef {(status: Status, nextRetryAt?: number | null, error?: Error | null) => void} Tell
+ *
  * @typedef {object} Attempt
  * @property {AbortSignal} signal
  * @property {() => void} heard
@@ -359,7 +371,7 @@ export type TabParts = {
  * @property {(attempt: Attempt) => Promise<unknown>} connect one attempt, until it ends
  * @property {(() => Promise<unknown>) | null} poll asks for what changed; null: not before there is a first page
  * @property {boolean} streams false: there are polls alone
- * @property {(status: Status, nextRetryAt: number | null, problem: Error | null) => void} told
+ * @property {Tell} told
  */
 /**
  * @typedef {Record<string, any>} Message `{hello}`, `{retry}`, a frame, or a leader's state
