@@ -277,6 +277,21 @@ test("15 s without a live stream are enough to poll, though nothing failed; a li
   expect(server.asked(CHANGES)).toHaveLength(1);
 });
 
+test.each(["online", "pageshow", "visibilitychange"])("%s has an attempt made at once; a page that is hidden makes none", async (event) => {
+  server.routes[STREAM] = () => problem(503, "Full.");
+  make().start();
+  await settle();
+  expect(attempts()).toBe(1);
+  document.hidden = event === "visibilitychange";
+  dispatchEvent(new Event(event));
+  await settle();
+  expect(attempts()).toBe(document.hidden ? 1 : 2);
+  document.hidden = false;
+  dispatchEvent(new Event(event));
+  await settle();
+  expect(attempts()).toBe(event === "visibilitychange" ? 2 : 3);
+});
+
 test("a server that answers no poll either is told as offline", async () => {
   await live();
   server.routes = {};
