@@ -11,13 +11,17 @@ const SPEAK_MS = 3000;
 const TICK_MS = 30_000;
 
 export const BELL = "M12 3a6 6 0 0 0-6 6v3.6l-1.7 3.1a.9.9 0 0 0 .8 1.3h13.8a.9.9 0 0 0 .8-1.3L18 12.6V9a6 6 0 0 0-6-6ZM9.8 19.5a2.3 2.3 0 0 0 4.4 0";
-export const CROSS = "M6 6l12 12M18 6L6 18";
 
 /** @typedef {typeof en} Words */
 /** @typedef {(key: Exclude<keyof Words, "dir">, n?: number, title?: string) => string} Tell */
 
-/** @type {Map<string, Promise<Words>>} */
-const loaded = new Map();
+/** Each is fetched where it is spoken. @type {Record<string, () => Promise<any>>} */
+const LANGUAGES = {
+  ar: () => import("../locales/ar.js"),
+  de: () => import("../locales/de.js"),
+  es: () => import("../locales/es.js"),
+  fr: () => import("../locales/fr.js"),
+};
 /** @type {Map<string, NotificationClient>} */
 const clients = new Map();
 /** @type {WeakMap<NotificationClient, CarillonElement>} The element that announces, of all of one client. */
@@ -46,14 +50,14 @@ function clientFor(element) {
 }
 
 /**
- * Make an element: `on…` are listeners, what is a property is set as one, the rest are attributes.
+ * Make an element: `on…` are listeners, the rest are attributes. A part has a class of its name, if it says no other one.
  * @template {keyof HTMLElementTagNameMap} T
  * @param {T} name @param {Record<string, any>} [attributes] @param {(Node | string)[]} children
  * @returns {HTMLElementTagNameMap[T]}
  */
 export function h(name, attributes = {}, ...children) {
   const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
+  for (const [key, value] of Object.entries({ class: attributes.part, ...attributes })) {
     if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
     else set(made, key, value);
   }
@@ -61,9 +65,9 @@ export function h(name, attributes = {}, ...children) {
   return made;
 }
 
-/** Set an attribute; null or false: there is none. @param {Element} element @param {string} name @param {any} value */
+/** Set an attribute; null, undefined or false: there is none. @param {Element} element @param {string} name @param {any} value */
 export function set(element, name, value) {
-  if (value === null || value === false) element.removeAttribute(name);
+  if (value == null || value === false) element.removeAttribute(name);
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value === true ? "" : String(value));
 }
 
@@ -88,9 +92,16 @@ export function icon(path) {
   return svg;
 }
 
-/** A button with a drawing alone, or with words alone. @param {string} words @param {() => void} onclick @param {string} [path] */
-export const button = (words, onclick, path) =>
-  h("button", { type: "button", onclick, class: path ? "icon-button" : "", ...(path && { "aria-label": words, title: words }) }, path ? icon(path) : words);
+/** @param {string} words @param {() => void} onclick */
+export const button = (words, onclick) => h("button", { onclick }, words);
+
+/** Have a button say what it does by a drawing alone. @param {HTMLElement} button @param {string} path @param {string} words @param {string} [of] */
+export function paint(button, path, words, of = "") {
+  if (button.ariaLabel === words + of) return;
+  button.ariaLabel = words + of;
+  button.title = words;
+  button.replaceChildren(icon(path));
+}
 
 /** A custom element of one client. Who inherits it builds in `build()` and shows in `show()`, which runs at each change. */
 export class CarillonElement extends HTMLElement {
@@ -136,9 +147,8 @@ export class CarillonElement extends HTMLElement {
     if (!speakers.get(client)?.isConnected) speakers.set(client, this);
     client.start();
     this.locale = client.locale || this.closest("[lang]")?.getAttribute("lang") || "en";
-    const code = this.locale.slice(0, 2).toLowerCase();
-    if (code !== "en" && !loaded.has(code)) loaded.set(code, import(`../locales/${code}.js`).then((found) => found.default, () => en));
-    this.words = (await loaded.get(code)) ?? en;
+    const found = await LANGUAGES[this.locale.slice(0, 2).toLowerCase()]?.().catch(() => null);
+    this.words = found?.default ?? en;
     if (!this.isConnected) return;
     this.root.dir = this.words.dir;
     this.root.replaceChildren();

@@ -9,11 +9,11 @@ const MOST = 99;
 const RING_MS = 800;
 
 export class CarillonBell extends CarillonElement {
-  #badge = h("span", { class: "badge", part: "badge", "aria-hidden": "true", hidden: true });
-  #bell = h("button", { type: "button", class: "bell", part: "bell", "aria-haspopup": "dialog", "aria-expanded": "false", onclick: () => this.toggle(), onpointerenter: () => rowsOr(() => {}) });
+  #badge = h("span", { part: "badge", "aria-hidden": "true", hidden: true });
+  #bell = h("button", { part: "bell", "aria-haspopup": "dialog", onclick: () => this.toggle(), onpointerenter: () => rowsOr(() => {}) });
   #list = h("div", { class: "list" });
-  #empty = h("div", { class: "empty", part: "empty" });
-  #panel = h("div", { class: "panel", part: "panel", role: "dialog", tabindex: "-1", popover: "manual" });
+  #empty = h("div", { part: "empty" });
+  #panel = h("div", { part: "panel", role: "dialog", tabindex: "-1", popover: "manual" });
   #all = h("a", { class: "link", part: "view-all" });
   /** @type {HTMLButtonElement | undefined} */
   #read;
@@ -21,7 +21,8 @@ export class CarillonBell extends CarillonElement {
   #note;
   /** @type {Map<string, ReturnType<typeof import("./item.js").createRow>>} */
   #rows = new Map();
-  #outside = (/** @type {Event} */ event) => void (event.composedPath().includes(this) || this.close());
+  /** @type {AbortController | null} Ends what an open panel listens to. */
+  #open = null;
 
   build() {
     const { t } = this;
@@ -44,10 +45,6 @@ export class CarillonBell extends CarillonElement {
     this.close();
   }
 
-  get #open() {
-    return this.#bell.getAttribute("aria-expanded") === "true";
-  }
-
   /** Under the bell, and within the window: a popover lies above everything, wherever the bell is. */
   #place = () => {
     const { bottom, left, right } = this.#bell.getBoundingClientRect();
@@ -61,11 +58,11 @@ export class CarillonBell extends CarillonElement {
   /** Open or close the panel. Opened: everything so far has been seen. */
   toggle() {
     if (this.#open) return this.close(true);
-    set(this.#bell, "aria-expanded", "true");
+    const { signal } = (this.#open = new AbortController());
     this.#panel.showPopover();
     this.#place();
-    document.addEventListener("pointerdown", this.#outside);
-    for (const moved of ["scroll", "resize"]) addEventListener(moved, this.#place);
+    addEventListener("pointerdown", (event) => event.composedPath().includes(this) || this.close(), { signal });
+    for (const moved of ["scroll", "resize"]) addEventListener(moved, this.#place, { signal });
     this.show();
     this.#panel.focus();
     if (this.client.getSnapshot().unseenCount) this.client.markSeen();
@@ -74,10 +71,10 @@ export class CarillonBell extends CarillonElement {
   /** @param {boolean} [back] the focus returns to the bell */
   close(back) {
     if (!this.#open) return;
+    this.#open.abort();
+    this.#open = null;
     set(this.#bell, "aria-expanded", "false");
     if (this.#panel.isConnected) this.#panel.hidePopover();
-    document.removeEventListener("pointerdown", this.#outside);
-    for (const moved of ["scroll", "resize"]) removeEventListener(moved, this.#place);
     if (back) this.#bell.focus();
   }
 
@@ -94,6 +91,7 @@ export class CarillonBell extends CarillonElement {
 
   show() {
     const { unreadCount, unseenCount, items, loaded } = this.client.getSnapshot();
+    set(this.#bell, "aria-expanded", String(this.#open !== null));
     set(this.#bell, "aria-label", this.t("bell", unreadCount));
     this.#bell.classList.toggle("new", unseenCount > 0);
     this.#badge.hidden = unreadCount === 0;

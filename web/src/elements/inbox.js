@@ -32,13 +32,13 @@ const FILTERS = /** @type {const} */ ({ all: {}, unread: { unread: true }, archi
 
 export class CarillonInbox extends CarillonElement {
   #feed = h("div", { part: "feed" });
-  #empty = h("div", { class: "empty", part: "empty" });
+  #empty = h("div", { part: "empty" });
   #bones = h("div", { role: "status" });
   #note = /** @type {ReturnType<typeof createNote> | null} */ (null);
-  #more = h("button", { type: "button", class: "more", part: "more", onclick: () => this.#view().loadMore() });
-  #fresh = h("button", { type: "button", class: "fresh", part: "fresh", onclick: () => this.#flush() });
-  #read = h("button", { type: "button" });
-  #remove = h("button", { type: "button" });
+  #more = h("button", { part: "more", onclick: () => this.#view().loadMore() });
+  #fresh = h("button", { part: "fresh", onclick: () => this.#flush() });
+  #read = button("", () => this.client.markAllRead(this.#shown ?? undefined));
+  #remove = button("", () => this.client.removeRead(this.#shown ?? undefined));
   #kinds = h("select", { onchange: () => this.filter({ ...this.#filter, category: this.#kinds.value || undefined }) });
   #tabs = h("div", { role: "group", class: "tabs" });
   /** @type {Map<string, ReturnType<typeof import("./item.js").createRow>>} */
@@ -55,23 +55,23 @@ export class CarillonInbox extends CarillonElement {
 
   build() {
     this.adopt(sheet);
-    const { t, client } = this;
+    const { t } = this;
     this.#note = createNote(this);
     this.#feed.onkeydown = (event) => this.#key(event);
     this.#empty.replaceChildren(icon(BELL), h("b"), h("span"));
     this.#bones.replaceChildren(h("span", { class: "hidden" }, t("loading")), ...[1, 2, 3, 4].map(() => h("div", { class: "bone" })));
     this.#more.textContent = t("loadMore");
-    this.#read = button(t("markAllRead"), () => client.markAllRead(this.#shown ?? undefined));
-    this.#remove = button(t("deleteRead"), () => client.removeRead(this.#shown ?? undefined));
+    this.#read.textContent = t("markAllRead");
+    this.#remove.textContent = t("deleteRead");
+    this.#remove.className = "quiet";
     set(this.#kinds, "aria-label", t("kind"));
     this.#tabs.replaceChildren(...Object.entries(FILTERS).map(([name, filter]) =>
-      set2(button(t(/** @type {"all"} */ (name)), () => this.filter({ category: this.#filter.category, ...filter })), name)));
+      Object.assign(button(t(/** @type {"all"} */ (name)), () => this.filter({ category: this.#filter.category, ...filter })), { id: name })));
     this.#rows.clear();
     this.#feed.replaceChildren();
     const top = h("div", { class: "bar top", part: "bar" }, h("h2", {}, t("title")), this.#read, this.#remove);
     const filters = h("div", { class: "bar filters", part: "bar" }, this.#tabs, this.#kinds);
-    this.#remove.classList.add("quiet");
-    this.root.append(h("section", { class: "inbox", part: "inbox" }, top, filters, this.#note.node, this.#fresh, this.#feed, this.#bones, this.#empty, this.#more));
+    this.root.append(h("section", { part: "inbox" }, top, filters, this.#note.node, this.#fresh, this.#feed, this.#bones, this.#empty, this.#more));
     this.#observer.observe(this.#more);
   }
 
@@ -175,10 +175,4 @@ export class CarillonInbox extends CarillonElement {
     this.#kinds.value = category;
     this.#kinds.hidden = names.length < 3;
   }
-}
-
-/** @param {HTMLElement} tab @param {string} id */
-function set2(tab, id) {
-  tab.id = id;
-  return tab;
 }

@@ -2,7 +2,7 @@
 
 /** @import { Notification } from "../core/types.js" */
 /** @import { CarillonElement } from "./base.js" */
-import { button, h, icon, set, write } from "./base.js";
+import { button, h, icon, paint, set, write } from "./base.js";
 import { css } from "./style.js";
 
 const sheet = css(`
@@ -14,28 +14,32 @@ const sheet = css(`
 .unread.HIGH::before { background: var(--h); }
 .unread.URGENT::before { background: var(--u); }
 .face { display: grid; place-items: center; width: 36px; height: 36px; border-radius: 50%; background: var(--sunk); color: var(--q); }
-.unread .face { background: color-mix(in srgb, var(--c, var(--a)) 13%, transparent); color: var(--c, var(--a)); }
+.unread .face { background: color-mix(in srgb, var(--c) 13%, transparent); color: var(--c); }
 .HIGH { --c: var(--h); } .URGENT { --c: var(--u); }
 .head { display: flex; align-items: baseline; gap: 8px; }
 .title { flex: 1; min-width: 0; color: inherit; font-size: 1em; font-weight: 450; text-decoration: none; overflow-wrap: anywhere; }
 a.title::after { content: ""; position: absolute; inset: 0; }
 .unread .title { font-weight: 650; }
 time { align-self: flex-start; color: var(--q); font-size: .8125em; line-height: 1.8; white-space: nowrap; }
-.dot { align-self: flex-start; flex: none; margin-block-start: .5em; width: 8px; height: 8px; border-radius: 50%; background: var(--c, var(--a)); }
+.dot { align-self: flex-start; flex: none; margin-block-start: .5em; width: 8px; height: 8px; border-radius: 50%; background: var(--c); }
 .title, .message { text-align: -webkit-match-parent; text-align: match-parent; }
 @container (max-width: 22rem) { .tag { position: absolute; overflow: hidden; width: 1px; clip-path: inset(50%); } }
 .message { margin-block-start: 2px; color: var(--q); white-space: pre-line; overflow-wrap: anywhere; }
 .panel .message { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 .tag:not(:empty) { align-self: flex-start; padding-inline: .6em; border-radius: 99px; background: color-mix(in srgb, var(--c) 10%, var(--s)); color: var(--c); font-size: .75em; line-height: 1.9; font-weight: 600; }
+.actions button, .toast > button { display: grid; place-items: center; width: 32px; padding: 0; color: var(--q); }
+.actions button:hover, .toast > button:hover { color: var(--i); }
+button svg { width: 18px; height: 18px; }
+.toast > button { position: absolute; z-index: 2; inset-block-start: 6px; inset-inline-end: 6px; }
+.actions [aria-expanded] { display: none; }
 .actions { position: absolute; z-index: 1; inset-block-end: 6px; inset-inline-end: 10px; display: flex; border-radius: 8px; background: var(--sunk); opacity: 0; }
 .item:hover .actions, .item:focus-within .actions { opacity: 1; }
-.fold { display: none; }
 @media (hover: none) {
   .actions { inset-block-end: 2px; inset-inline-end: 2px; opacity: 1; background: none; }
   .actions button { min-height: 44px; width: 44px; }
-  .fold { order: 1; display: grid; }
-  .fold svg { stroke-width: 2.6; }
-  .fold[aria-expanded=false] ~ button { display: none; }
+  .actions [aria-expanded] { display: grid; order: 1; }
+  .actions [aria-expanded] svg { stroke-width: 2.6; }
+  .actions [aria-expanded=false] ~ button { display: none; }
   .actions:has([aria-expanded=true]) { background: var(--s); box-shadow: var(--shadow); }
   .message { padding-inline-end: 32px; }
 }
@@ -46,7 +50,7 @@ time { align-self: flex-start; color: var(--q); font-size: .8125em; line-height:
   .arrived { animation: arrive .5s cubic-bezier(.2, .8, .3, 1), glow 2.4s ease-out; }
 }
 @keyframes arrive { from { max-height: 0; padding-block: 0; opacity: 0; overflow: clip; } to { max-height: 12rem; overflow: clip; } }
-@keyframes glow { from { background: color-mix(in srgb, var(--c, var(--a)) 14%, var(--s)); } }
+@keyframes glow { from { background: color-mix(in srgb, var(--c) 14%, var(--s)); } }
 `);
 
 const DOTS = "M6 12h.01M12 12h.01M18 12h.01";
@@ -95,17 +99,17 @@ export function createRow(host, first) {
   host.adopt(sheet);
   const { client, t } = host;
   let item = first;
-  const title = h("span", { class: "title", part: "title", id: `t${first.id}`, dir: "auto" });
+  const title = h("span", { part: "title", id: `t${first.id}`, dir: "auto" });
   const time = h("time", { datetime: first.createdAt, title: new Date(first.createdAt).toLocaleString(host.locale) });
   const dot = h("span", { class: "dot" }, h("span", { class: "hidden" }, t("unread")));
-  const message = h("p", { class: "message", part: "message", dir: "auto" });
+  const message = h("p", { part: "message", dir: "auto" });
   const tag = h("span", { class: "tag" });
   const face = h("span", { class: "face", part: "icon" }, icon(faceOf(first.type)));
-  const read = button(t("markRead"), () => (item.read ? client.markUnread : client.markRead)(item.id), CHECK);
-  const store = button(t("archive"), () => (item.archivedAt ? client.unarchive : client.archive)(item.id), BOX);
-  const bin = button(t("delete"), () => client.remove(item.id), BIN);
-  const more = button(t("actions"), () => {}, DOTS);
-  const actions = h("div", { class: "actions", part: "actions", onclick: unfold }, more, read, store, bin);
+  const read = button("", () => (item.read ? client.markUnread : client.markRead)(item.id));
+  const store = button("", () => (item.archivedAt ? client.unarchive : client.archive)(item.id));
+  const bin = button("", () => client.remove(item.id));
+  const more = h("button", { "aria-expanded": "false" });
+  const actions = h("div", { part: "actions", onclick: unfold }, more, read, store, bin);
   const head = h("div", { class: "head" }, title, tag, time, dot);
   const node = h("article", { tabindex: "0", part: "item", "aria-labelledby": title.id }, face, h("div", {}, head, message, actions));
 
@@ -125,15 +129,6 @@ export function createRow(host, first) {
     more.focus();
   }
 
-  /** Another action on the same button. @param {HTMLElement} of @param {string} words @param {string} path */
-  function face2(of, words, path) {
-    const label = `${words}: ${item.title}`;
-    if (of.getAttribute("aria-label") === label) return;
-    set(of, "aria-label", label);
-    of.title = words;
-    of.replaceChildren(icon(path));
-  }
-
   /** @param {Notification} next */
   function show(next) {
     item = next;
@@ -146,17 +141,16 @@ export function createRow(host, first) {
     write(title.firstElementChild ?? title, item.title);
     write(message, item.message);
     write(tag, priority === "HIGH" || priority === "URGENT" ? t(priority) : "");
-    face2(read, t(isRead ? "markUnread" : "markRead"), isRead ? CIRCLE : CHECK);
-    face2(store, t(archivedAt ? "unarchive" : "archive"), archivedAt ? BOX_OUT : BOX);
-    face2(bin, t("delete"), BIN);
-    face2(more, t("actions"), DOTS);
+    const of = `: ${item.title}`;
+    paint(read, isRead ? CIRCLE : CHECK, t(isRead ? "markUnread" : "markRead"), of);
+    paint(store, archivedAt ? BOX_OUT : BOX, t(archivedAt ? "unarchive" : "archive"), of);
+    paint(bin, BIN, t("delete"), of);
+    paint(more, DOTS, t("actions"), of);
     read.disabled = Boolean(archivedAt);
     tick();
   }
 
   const tick = () => write(time, ago(item.createdAt, host.locale));
-  more.classList.add("fold");
-  set(more, "aria-expanded", "false");
   show(first);
   return {
     node,

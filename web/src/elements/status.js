@@ -6,10 +6,10 @@ const FINE = ["live", "idle", "connecting"];
 
 export class CarillonStatus extends CarillonElement {
   #words = h("span", { role: "status", part: "status" });
-  #retry = h("span");
+  #retry = button("", () => this.client.retryNow());
 
   build() {
-    this.#retry.replaceChildren(button(this.t("retry"), () => this.client.retryNow()));
+    this.#retry.textContent = this.t("retry");
     this.root.append(this.#words, this.#retry);
   }
 
@@ -28,20 +28,18 @@ export class CarillonStatus extends CarillonElement {
  */
 export function createNote(host) {
   const words = h("span");
-  const retry = button(host.t("retry"), () => host.client.retryNow());
-  const node = h("div", { class: "note", part: "note", hidden: true, role: "status" }, words, retry);
+  const retry = button("", () => host.client.retryNow());
+  const node = h("div", { part: "note", hidden: true, role: "status" }, words, retry);
   return {
     node,
     show() {
       const { status, error } = host.client.getSnapshot();
       const refused = error !== null && FINE.concat("polling").includes(status);
-      const bad = refused || ["unauthenticated", "closed"].includes(status);
-      const away = ["offline", "reconnecting", "polling"].includes(status);
-      node.hidden = !bad && !away;
-      node.className = bad ? "note bad" : "note";
+      node.hidden = !refused && FINE.includes(status);
+      node.classList.toggle("bad", refused || ["unauthenticated", "closed"].includes(status));
       write(retry, host.t(refused ? "dismiss" : "retry"));
-      if (refused) write(words, `${host.t("failed")} ${error.message}`);
-      else if (bad || away) write(words, [host.t(status), status === "offline" ? host.t("offlineMore") : ""].filter(Boolean).join(". "));
+      const more = status === "offline" ? `. ${host.t("offlineMore")}` : "";
+      if (!node.hidden) write(words, refused ? `${host.t("failed")} ${error.message}` : host.t(status) + more);
     },
   };
 }

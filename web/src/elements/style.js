@@ -19,6 +19,7 @@ export const sheet = css(`
   --l: var(--carillon-line, light-dark(#e6e4dd, #2f3639));
   --h: var(--carillon-high, light-dark(#935a10, #e3ad64));
   --u: var(--carillon-urgent, light-dark(#b23a3a, #f08a80));
+  --c: var(--a);
   --r: var(--carillon-radius, 12px);
   --shadow: 0 1px 2px rgb(0 0 0 / 6%), 0 12px 32px rgb(0 0 0 / 14%);
   display: block; color: var(--i); font: 400 .9375rem/1.45 var(--carillon-font, system-ui, sans-serif);
@@ -33,9 +34,6 @@ button, .link, select { min-height: 32px; padding: 0 .7em; border: 1px solid tra
 button:hover, .link:hover, select:hover { background: var(--sunk); }
 button:disabled { color: var(--q); opacity: .6; background: none; cursor: default; }
 .link { display: inline-flex; align-items: center; }
-.icon-button { display: grid; place-items: center; width: 32px; padding: 0; color: var(--q); }
-.icon-button:hover { color: var(--i); }
-.icon-button svg { width: 18px; height: 18px; }
 
 .bell { position: relative; display: grid; place-items: center; width: 40px; height: 40px; padding: 0; border-radius: 50%; color: inherit; }
 .bell svg { width: 24px; height: 24px; }
@@ -54,8 +52,7 @@ button:disabled { color: var(--q); opacity: .6; background: none; cursor: defaul
 .note.bad { background: color-mix(in srgb, var(--u) 10%, var(--s)); color: var(--u); }
 .note span { flex: 1; }
 .toasts { position: fixed; z-index: 1100; inset-block-end: 16px; inset-inline-end: 16px; display: grid; gap: 8px; width: min(24rem, calc(100vw - 32px)); }
-.toast { position: relative; border: 1px solid var(--l); border-inline-start: 3px solid var(--c, var(--a)); border-radius: var(--r); background: var(--s); box-shadow: var(--shadow); }
-.toast > .icon-button { position: absolute; z-index: 2; inset-block-start: 6px; inset-inline-end: 6px; }
+.toast { position: relative; border: 1px solid var(--l); border-inline-start: 3px solid var(--c); border-radius: var(--r); background: var(--s); box-shadow: var(--shadow); }
 
 .status { display: inline-flex; align-items: center; gap: 8px; color: var(--q); font-size: .875em; }
 .status::before { content: ""; width: 8px; height: 8px; border-radius: 50%; background: var(--d, var(--q)); }

@@ -1,8 +1,9 @@
 // <carillon-toasts>: what is important, for a moment; what is urgent stays until it is dismissed.
 
 /** @import { Notification } from "../core/types.js" */
-import { button, CarillonElement, CROSS, h } from "./base.js";
+import { button, CarillonElement, h, paint } from "./base.js";
 
+const CROSS = "M6 6l12 12M18 6L6 18";
 const SHOWN_MS = 7000;
 /** More would cover the page; the bell has them all. */
 const MOST = 4;
@@ -12,7 +13,7 @@ export class CarillonToasts extends CarillonElement {
   #shown = new Map();
   /** @type {Notification[]} Urgent ones that came while nobody looked at this page. */
   #waiting = [];
-  #stack = h("div", { class: "toasts", part: "toasts" });
+  #stack = h("div", { part: "toasts" });
   #look = () => {
     for (const item of this.#waiting.splice(0)) this.created(item);
   };
@@ -59,16 +60,23 @@ export class CarillonToasts extends CarillonElement {
       node.remove();
       done();
     };
-    const dismiss = button(this.t("dismiss"), () => {
+    const dismiss = button("", () => {
       this.client.markOneSeen(item.id);
       end();
-    }, CROSS);
+    });
+    paint(dismiss, CROSS, this.t("dismiss"));
     const row = createRow(this, item).node;
     row.removeAttribute("tabindex");
-    const node = h("div", { class: `toast ${item.priority}`, part: "toast", role: urgent ? "alert" : "status", onclick: (/** @type {Event} */ event) => void (event.composedPath().some((each) => each instanceof HTMLAnchorElement) && end()) }, row, dismiss);
-    const wait = () => void (clearTimeout(timer), urgent || node.matches(":hover, :focus-within") || (timer = setTimeout(end, SHOWN_MS)));
     const pause = () => clearTimeout(timer);
-    for (const [name, handler] of /** @type {const} */ ([["pointerenter", pause], ["pointerleave", wait], ["focusin", pause], ["focusout", wait]])) node.addEventListener(name, handler);
+    const wait = () => {
+      pause();
+      if (!urgent && !node.matches(":hover, :focus-within")) timer = setTimeout(end, SHOWN_MS);
+    };
+    const opened = (/** @type {Event} */ event) => void (event.composedPath().some((each) => each instanceof HTMLAnchorElement) && end());
+    const node = h("div", {
+      class: `toast ${item.priority}`, part: "toast", role: urgent ? "alert" : "status",
+      onclick: opened, onpointerenter: pause, onpointerleave: wait, onfocusin: pause, onfocusout: wait,
+    }, row, dismiss);
     this.#stack.append(node);
     this.#shown.set(item.id, end);
     if (this.#shown.size > MOST) this.#shown.values().next().value?.();

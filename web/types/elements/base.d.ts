@@ -1,19 +1,18 @@
 import type { NotificationClient } from "../core/client.js";
 import en from "../locales/en.js";
 export declare const BELL = "M12 3a6 6 0 0 0-6 6v3.6l-1.7 3.1a.9.9 0 0 0 .8 1.3h13.8a.9.9 0 0 0 .8-1.3L18 12.6V9a6 6 0 0 0-6-6ZM9.8 19.5a2.3 2.3 0 0 0 4.4 0";
-export declare const CROSS = "M6 6l12 12M18 6L6 18";
 export type Words = typeof en;
 export type Tell = (key: Exclude<keyof Words, "dir">, n?: number, title?: string) => string;
 /** Let every element without a client of its own use this one. @param {NotificationClient} client */
 export declare const provideClient: (client: NotificationClient) => undefined;
 /**
- * Make an element: `on…` are listeners, what is a property is set as one, the rest are attributes.
+ * Make an element: `on…` are listeners, the rest are attributes. A part has a class of its name, if it says no other one.
  * @template {keyof HTMLElementTagNameMap} T
  * @param {T} name @param {Record<string, any>} [attributes] @param {(Node | string)[]} children
  * @returns {HTMLElementTagNameMap[T]}
  */
 export declare function h<T extends keyof HTMLElementTagNameMap>(name: T, attributes?: Record<string, any>, ...children: (Node | string)[]): HTMLElementTagNameMap[T];
-/** Set an attribute; null or false: there is none. @param {Element} element @param {string} name @param {any} value */
+/** Set an attribute; null, undefined or false: there is none. @param {Element} element @param {string} name @param {any} value */
 export declare function set(element: Element, name: string, value: any): void;
 /** The articles' part: null until it is there, then `show` is called. It is fetched when a list is first to be seen. @param {() => void} show */
 export declare function rowsOr(show: () => void): typeof import("./item.js") | null;
@@ -21,8 +20,10 @@ export declare function rowsOr(show: () => void): typeof import("./item.js") | n
 export declare const write: (element: Element, text: string) => undefined;
 /** A decorative drawing in a field of 24 by 24. @param {string} path */
 export declare function icon(path: string): SVGElement;
-/** A button with a drawing alone, or with words alone. @param {string} words @param {() => void} onclick @param {string} [path] */
-export declare const button: (words: string, onclick: () => void, path?: string) => HTMLButtonElement;
+/** @param {string} words @param {() => void} onclick */
+export declare const button: (words: string, onclick: () => void) => HTMLButtonElement;
+/** Have a button say what it does by a drawing alone. @param {HTMLElement} button @param {string} path @param {string} words @param {string} [of] */
+export declare function paint(button: HTMLElement, path: string, words: string, of?: string): void;
 /** A custom element of one client. Who inherits it builds in `build()` and shows in `show()`, which runs at each change. */
 export declare class CarillonElement extends HTMLElement {
     #private;
