@@ -113,6 +113,8 @@ export class CarillonElement extends HTMLElement {
   /** @type {any} */
   #speaking = null;
   #live = h("p", { class: "hidden", "aria-live": "polite" });
+  /** What is shown of each notification, by its id. @type {Map<string, ReturnType<typeof import("./item.js").createRow>>} */
+  rows = new Map();
   words = en;
   locale = "en";
   /** @type {HTMLElement} */
@@ -143,7 +145,7 @@ export class CarillonElement extends HTMLElement {
     const shadow = this.shadowRoot ?? this.attachShadow({ mode: "open" });
     this.adopt(sheet);
     const ticking = setInterval(() => this.tick(), TICK_MS);
-    this.#endings = [client.subscribe(() => this.show()), client.on("created", (item) => this.created(item)), () => clearInterval(ticking)];
+    this.#endings = [client.subscribe(() => this.root.isConnected && this.show()), client.on("created", (item) => this.created(item)), () => clearInterval(ticking)];
     if (!speakers.get(client)?.isConnected) speakers.set(client, this);
     client.start();
     this.locale = client.locale || this.closest("[lang]")?.getAttribute("lang") || "en";
@@ -152,6 +154,7 @@ export class CarillonElement extends HTMLElement {
     if (!this.isConnected) return;
     this.root.dir = this.words.dir;
     this.root.replaceChildren();
+    this.rows.clear();
     shadow.replaceChildren(this.root, this.#live);
     this.build();
     this.show();
@@ -176,7 +179,9 @@ export class CarillonElement extends HTMLElement {
 
   build() {}
   show() {}
-  tick() {}
+  tick() {
+    for (const row of this.rows.values()) row.tick();
+  }
 
   /** Tell that something has come, if nobody else does. @param {import("../core/types.js").Notification} item */
   created(item) {

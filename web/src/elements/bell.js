@@ -13,30 +13,23 @@ export class CarillonBell extends CarillonElement {
   #bell = h("button", { part: "bell", "aria-haspopup": "dialog", onclick: () => this.toggle(), onpointerenter: () => rowsOr(() => {}) });
   #list = h("div", { class: "list" });
   #empty = h("div", { part: "empty" });
-  #panel = h("div", { part: "panel", role: "dialog", tabindex: "-1", popover: "manual" });
+  #panel = h("div", { part: "panel", role: "dialog", tabindex: "-1", popover: "manual", onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) });
   #all = h("a", { class: "link", part: "view-all" });
-  /** @type {HTMLButtonElement | undefined} */
-  #read;
-  /** @type {ReturnType<typeof createNote> | undefined} */
-  #note;
-  /** @type {Map<string, ReturnType<typeof import("./item.js").createRow>>} */
-  #rows = new Map();
+  #read = button("", () => this.client.markAllRead());
+  #note = createNote(this);
   /** @type {AbortController | null} Ends what an open panel listens to. */
   #open = null;
 
   build() {
     const { t } = this;
     this.#bell.replaceChildren(icon(BELL), this.#badge);
-    this.#read = button(t("markAllRead"), () => this.client.markAllRead());
-    this.#note = createNote(this);
+    this.#read.textContent = t("markAllRead");
     this.#empty.replaceChildren(icon(BELL), h("b", {}, t("quiet")), t("quietMore"));
     this.#all.textContent = t("viewAll");
     set(this.#panel, "aria-label", t("title"));
-    this.#rows.clear();
     this.#list.replaceChildren();
     const foot = h("div", { class: "bar foot" }, this.#all);
     this.#panel.replaceChildren(h("div", { class: "bar" }, h("h2", {}, t("title")), this.#read), this.#note.node, this.#list, this.#empty, foot);
-    this.#panel.onkeydown = (event) => void (event.key === "Escape" && (event.stopPropagation(), this.close(true)));
     this.root.append(this.#bell, this.#panel);
   }
 
@@ -54,6 +47,13 @@ export class CarillonBell extends CarillonElement {
     this.#panel.style.setProperty("--top", `${bottom + 8}px`);
     this.#panel.style.setProperty("--right", `${Math.max(8, Math.min(end, clientWidth - width - 8))}px`);
   };
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    if (event.key !== "Escape") return;
+    event.stopPropagation();
+    this.close(true);
+  }
 
   /** Open or close the panel. Opened: everything so far has been seen. */
   toggle() {
@@ -85,10 +85,6 @@ export class CarillonBell extends CarillonElement {
     setTimeout(() => this.#bell.classList.remove("ring"), RING_MS);
   }
 
-  tick() {
-    for (const row of this.#rows.values()) row.tick();
-  }
-
   show() {
     const { unreadCount, unseenCount, items, loaded } = this.client.getSnapshot();
     set(this.#bell, "aria-expanded", String(this.#open !== null));
@@ -96,14 +92,14 @@ export class CarillonBell extends CarillonElement {
     this.#bell.classList.toggle("new", unseenCount > 0);
     this.#badge.hidden = unreadCount === 0;
     write(this.#badge, unreadCount > MOST ? `${MOST}+` : `${unreadCount}`);
-    if (!this.#open || !this.#read) return;
+    if (!this.#open) return;
     const rows = rowsOr(() => this.show());
-    this.#note?.show();
+    this.#note.show();
     this.#read.disabled = unreadCount === 0;
     this.#empty.hidden = !loaded || items.length > 0;
     const href = this.getAttribute("href");
     /** @type {HTMLElement} */ (this.#all.parentElement).hidden = !href;
     set(this.#all, "href", href);
-    rows?.keep(this, this.#list, this.#rows, items.slice(0, LATEST), this.#rows.size > 0);
+    rows?.keep(this, this.#list, items.slice(0, LATEST), this.rows.size > 0);
   }
 }

@@ -31,18 +31,16 @@ const AHEAD = "400px";
 const FILTERS = /** @type {const} */ ({ all: {}, unread: { unread: true }, archived: { archived: true } });
 
 export class CarillonInbox extends CarillonElement {
-  #feed = h("div", { part: "feed" });
-  #empty = h("div", { part: "empty" });
+  #feed = h("div", { part: "feed", onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) });
+  #empty = h("div", { part: "empty" }, icon(BELL), h("b"), h("span"));
   #bones = h("div", { role: "status" });
-  #note = /** @type {ReturnType<typeof createNote> | null} */ (null);
+  #note = createNote(this);
   #more = h("button", { part: "more", onclick: () => this.#view().loadMore() });
   #fresh = h("button", { part: "fresh", onclick: () => this.#flush() });
   #read = button("", () => this.client.markAllRead(this.#shown ?? undefined));
-  #remove = button("", () => this.client.removeRead(this.#shown ?? undefined));
+  #remove = h("button", { class: "quiet", onclick: () => this.client.removeRead(this.#shown ?? undefined) });
   #kinds = h("select", { onchange: () => this.filter({ ...this.#filter, category: this.#kinds.value || undefined }) });
   #tabs = h("div", { role: "group", class: "tabs" });
-  /** @type {Map<string, ReturnType<typeof import("./item.js").createRow>>} */
-  #rows = new Map();
   /** @type {Filter} */
   #filter = {};
   /** @type {ReturnType<import("../core/client.js").NotificationClient["view"]> | null} Null: the client's own list. */
@@ -56,18 +54,13 @@ export class CarillonInbox extends CarillonElement {
   build() {
     this.adopt(sheet);
     const { t } = this;
-    this.#note = createNote(this);
-    this.#feed.onkeydown = (event) => this.#key(event);
-    this.#empty.replaceChildren(icon(BELL), h("b"), h("span"));
     this.#bones.replaceChildren(h("span", { class: "hidden" }, t("loading")), ...[1, 2, 3, 4].map(() => h("div", { class: "bone" })));
     this.#more.textContent = t("loadMore");
     this.#read.textContent = t("markAllRead");
     this.#remove.textContent = t("deleteRead");
-    this.#remove.className = "quiet";
     set(this.#kinds, "aria-label", t("kind"));
     this.#tabs.replaceChildren(...Object.entries(FILTERS).map(([name, filter]) =>
       Object.assign(button(t(/** @type {"all"} */ (name)), () => this.filter({ category: this.#filter.category, ...filter })), { id: name })));
-    this.#rows.clear();
     this.#feed.replaceChildren();
     const top = h("div", { class: "bar top", part: "bar" }, h("h2", {}, t("title")), this.#read, this.#remove);
     const filters = h("div", { class: "bar filters", part: "bar" }, this.#tabs, this.#kinds);
@@ -88,7 +81,7 @@ export class CarillonInbox extends CarillonElement {
     this.#own?.close();
     this.#own = Object.keys(this.#filter).length ? this.client.view(this.#filter) : null;
     this.#shown = null;
-    this.#rows.clear();
+    this.rows.clear();
     this.#feed.replaceChildren();
     this.show();
   }
@@ -110,21 +103,16 @@ export class CarillonInbox extends CarillonElement {
     next.focus();
   }
 
-  tick() {
-    for (const row of this.#rows.values()) row.tick();
-  }
-
   /** Nothing moves under somebody's eyes: what is new waits while they have scrolled, or are in the list. */
   #isReading() {
-    return this.#rows.size > 0 && (this.#feed.getBoundingClientRect().top < 0 || this.#feed.contains(this.shadowRoot?.activeElement ?? null));
+    return this.rows.size > 0 && (this.#feed.getBoundingClientRect().top < 0 || this.#feed.contains(this.shadowRoot?.activeElement ?? null));
   }
 
   show() {
-    if (!this.#note) return;
     const now = this.client.getSnapshot();
     const { items, hasMore, loading, loaded } = /** @type {Snapshot} */ (this.#view().getSnapshot());
     const bound = Number(this.#shown?.split("-")[1] ?? Infinity);
-    const isNew = items.length > 0 && this.#rows.size > 0 && !this.#rows.has(items[0].id);
+    const isNew = items.length > 0 && this.rows.size > 0 && !this.rows.has(items[0].id);
     if (isNew && bound === Infinity && this.#isReading()) return this.#hold(items);
     const held = items.filter((item) => item.createdSeq > bound).length;
     const shown = held ? items.slice(held) : items;
@@ -141,12 +129,11 @@ export class CarillonInbox extends CarillonElement {
     this.#read.disabled = now.unreadCount === 0;
     this.#remove.disabled = !now.items.some((item) => item.read);
     this.#choices(now.items);
-    keep(this, this.#feed, this.#rows, shown, this.#rows.size > 0 && items.length - this.#rows.size < 5);
+    keep(this, this.#feed, shown, this.rows.size > 0 && items.length - this.rows.size < 5);
     // A feed has articles: without any it is none.
     const feed = { role: "feed", "aria-label": this.t("title"), "aria-busy": String(loading) };
     for (const [name, value] of Object.entries(feed)) set(this.#feed, name, shown.length > 0 && value);
-    shown.forEach((item, at) => {
-      const { node } = /** @type {{node: Element}} */ (this.#rows.get(item.id));
+    [...this.#feed.children].forEach((node, at) => {
       set(node, "aria-posinset", at + 1);
       set(node, "aria-setsize", hasMore ? -1 : shown.length);
     });
@@ -159,7 +146,7 @@ export class CarillonInbox extends CarillonElement {
 
   /** @param {readonly import("../core/types.js").Notification[]} items */
   #hold(items) {
-    const last = items.find((item) => this.#rows.has(item.id));
+    const last = items.find((item) => this.rows.has(item.id));
     const epoch = this.client.getSnapshot().cursor?.split("-")[0];
     this.#shown = `${epoch}-${last?.createdSeq}`;
     this.show();

@@ -162,10 +162,10 @@ export function createRow(host, first) {
 
 /**
  * Keep the articles of `list` those of `items`, in their order. What is new is marked as arrived, but not at first.
- * @param {CarillonElement} host @param {Element} list @param {Map<string, ReturnType<typeof createRow>>} rows
- * @param {readonly Notification[]} items @param {boolean} moving whether what is new arrives visibly
+ * @param {CarillonElement} host @param {Element} list @param {readonly Notification[]} items @param {boolean} moving whether what is new arrives visibly
  */
-export function keep(host, list, rows, items, moving) {
+export function keep(host, list, items, moving) {
+  const { rows } = host;
   const wanted = new Set(items.map((item) => item.id));
   for (const [id, row] of rows) {
     if (wanted.has(id)) continue;

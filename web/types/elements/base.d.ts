@@ -27,6 +27,8 @@ export declare function paint(button: HTMLElement, path: string, words: string, 
 /** A custom element of one client. Who inherits it builds in `build()` and shows in `show()`, which runs at each change. */
 export declare class CarillonElement extends HTMLElement {
     #private;
+    /** What is shown of each notification, by its id. @type {Map<string, ReturnType<typeof import("./item.js").createRow>>} */
+    rows: Map<string, ReturnType<typeof import("./item.js").createRow>>;
     words: {
         dir: string;
         title: string;

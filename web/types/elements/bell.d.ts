@@ -9,6 +9,5 @@ export declare class CarillonBell extends CarillonElement {
     close(back?: boolean): void;
     /** @param {import("../core/types.js").Notification} item */
     created(item: import("../core/types.js").Notification): void;
-    tick(): void;
     show(): void;
 }

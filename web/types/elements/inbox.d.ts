@@ -7,6 +7,5 @@ export declare class CarillonInbox extends CarillonElement {
     disconnectedCallback(): void;
     /** Show what a filter lets through; an empty one is everything but the archive. @param {Filter} filter */
     filter(filter: Filter): void;
-    tick(): void;
     show(): void;
 }

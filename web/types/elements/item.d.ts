@@ -16,7 +16,6 @@ export declare function createRow(host: CarillonElement, first: Notification): {
 };
 /**
  * Keep the articles of `list` those of `items`, in their order. What is new is marked as arrived, but not at first.
- * @param {CarillonElement} host @param {Element} list @param {Map<string, ReturnType<typeof createRow>>} rows
- * @param {readonly Notification[]} items @param {boolean} moving whether what is new arrives visibly
+ * @param {CarillonElement} host @param {Element} list @param {readonly Notification[]} items @param {boolean} moving whether what is new arrives visibly
  */
-export declare function keep(host: CarillonElement, list: Element, rows: Map<string, ReturnType<typeof createRow>>, items: readonly Notification[], moving: boolean): void;
+export declare function keep(host: CarillonElement, list: Element, items: readonly Notification[], moving: boolean): void;
