@@ -19,6 +19,7 @@ from tests.servers import ApiServer
 OpenPage = Callable[..., Page]
 NewContext = Callable[..., BrowserContext]
 FULL = "/notifications"
+PHONE = {"width": 390, "height": 844}
 STREAM = re.compile(r"/api/notifications/stream\?")
 MANY = 1000
 #: Whatever is collected late: a tenth of what a thousand notifications weigh.
@@ -72,6 +73,29 @@ def test_axe_finds_nothing_in_any_state(new_context: NewContext, api_server: Api
     page.goto("/#helpdesk")
     expect(page.locator("carillon-status .status").first).to_have_class("status live")
     assert violations(page, axe) == []  # the demonstration
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_a_touch_screen_with_actions_folded_or_unfolded(
+    new_context: NewContext, api_server: ApiServer, axe: str, scheme: str
+) -> None:
+    context = new_context(color_scheme=scheme, reduced_motion="reduce", viewport=PHONE, is_mobile=True, has_touch=True)
+    page = context.new_page()
+    page.goto(f"{FULL}?lang=ar#uni-berlin/ada")
+    post(api_server.url)
+    high(api_server.url)
+    articles = page.locator("carillon-inbox article")
+    expect(articles).to_have_count(2)
+    assert violations(page, axe) == []
+    more = articles.last.locator("[aria-expanded]")
+    more.tap()
+    expect(more).to_have_attribute("aria-expanded", "true")
+    assert violations(page, axe) == []
+    unfolded, whole = articles.last.locator(".actions").bounding_box(), articles.last.bounding_box()
+    assert unfolded is not None
+    assert whole is not None
+    assert unfolded["x"] - whole["x"] < 8, "they unfold at the end of the line, which is the left here"
+    assert unfolded["width"] < whole["width"] / 2 + 8
 
 
 def test_the_whole_journey_by_keyboard(open_page: OpenPage, api_server: ApiServer) -> None:

@@ -41,7 +41,8 @@ button svg { width: 18px; height: 18px; }
   .actions [aria-expanded] svg { stroke-width: 2.6; }
   .actions [aria-expanded=false] ~ button { display: none; }
   .actions:has([aria-expanded=true]) { background: var(--s); box-shadow: var(--shadow); }
-  .message { padding-inline-end: 32px; }
+  :not(.toast) > .item > div { padding-inline-end: 32px; }
+  :not(.toast) > .item .head { margin-inline-end: -32px; }
 }
 .toast .item { border: 0; background: none; padding-inline-end: 44px; }
 .toast .item::before, .toast .actions, .toast .dot { display: none; }

@@ -1,14 +1,7 @@
 declare const _default: {
     dir: string;
     title: string;
-    bell: {
-        zero: string;
-        one: string;
-        two: string;
-        few: string;
-        many: string;
-        other: string;
-    };
+    bell: string;
     news: {
         one: string;
         two: string;
