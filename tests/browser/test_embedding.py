@@ -111,7 +111,8 @@ def by_jinja(source: str, values: dict[str, str]) -> str:
 
 def by_django(source: str, values: dict[str, str]) -> str:
     """Return the template as Django renders it."""
-    return Engine(autoescape=True).from_string(source).render(Context(values))
+    rendered: str = Engine(autoescape=True).from_string(source).render(Context(values))
+    return rendered
 
 
 @pytest.mark.parametrize("render", [by_jinja, by_django])
