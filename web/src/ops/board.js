@@ -65,8 +65,8 @@ function failures(data, retry) {
   });
 }
 
-/** An event that failed once more may be tried once more. */
-function again(button) {
+/** Let a button be pressed that was: what it asked for was refused, or has failed once more. */
+export function again(button) {
   button.disabled = false;
   button.textContent = "Retry";
 }

@@ -1,6 +1,6 @@
 // The operators' page: it follows one stream, and asks for a key where the server wants one.
 
-import { show } from "./board.js";
+import { again, show } from "./board.js";
 import { ask, follow } from "./follow.js";
 import { makeTiles } from "./tiles.js";
 
@@ -28,8 +28,7 @@ async function retry({ tenant, source, id }, button) {
     at("said").textContent = `${id} will be tried again.`;
   } catch (problem) {
     trouble(problem.message);
-    button.disabled = false;
-    button.textContent = "Retry";
+    again(button);
   }
 }
 
