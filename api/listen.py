@@ -12,16 +12,28 @@ import psycopg
 
 from shared import databases, db
 from shared.logs import log
+from shared.settings import settings
 
 CHANNEL = "carillon_events"
 #: Between two attempts to connect; the sweeper serves meanwhile.
 RETRY_S = 5.0
 
 
-async def _listen(database: str, on_event: Callable[[str], None]) -> None:
+def addresses() -> dict[str, str]:
+    """Return where to listen, by the databases' names.
+
+    Behind a pooler of transactions nobody hears anything: there only those whose own address is told besides.
+    """
+    chosen = settings()
+    past = {databases.database_of(name): url.get_secret_value() for name, url in chosen.listen_databases.items()}
+    direct = {} if chosen.database_pooled else {name: db.database_url(name) for name in databases.names()}
+    return direct | past
+
+
+async def _listen(database: str, address: str, on_event: Callable[[str], None]) -> None:
     # A connection cut without a word is noticed after 30 + 3 × 10 s.
     connection = await psycopg.AsyncConnection.connect(
-        db.database_url(database), autocommit=True, connect_timeout=db.CONNECT_TIMEOUT_S,
+        address, autocommit=True, connect_timeout=db.CONNECT_TIMEOUT_S,
         application_name="carillon-listen", keepalives_idle=30, keepalives_interval=10, keepalives_count=3,
     )  # fmt: skip
     async with connection:
@@ -37,14 +49,14 @@ async def listen_for_events(on_event: Callable[[str], None]) -> None:
     Until cancelled.
     """
     async with asyncio.TaskGroup() as group:
-        for database in databases.names():
-            group.create_task(_listen_for_ever(database, on_event))
+        for database, address in addresses().items():
+            group.create_task(_listen_for_ever(database, address, on_event))
 
 
-async def _listen_for_ever(database: str, on_event: Callable[[str], None]) -> None:
+async def _listen_for_ever(database: str, address: str, on_event: Callable[[str], None]) -> None:
     while True:
         try:
-            await _listen(database, on_event)
+            await _listen(database, address, on_event)
         except (psycopg.Error, OSError) as error:
             log().warning("listen.lost", database=database, reason=type(error).__name__)
         await asyncio.sleep(RETRY_S)

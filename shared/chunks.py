@@ -83,7 +83,8 @@ def multiply() -> TextClause:
 
 
 #: Texts of a chunk's recipients on their way in; emptied by each commit. COPY straight into a table with row-level
-#: security is refused by PostgreSQL, and an unnested join is four times slower.
+#: security is refused by PostgreSQL, and an unnested join is four times slower. (A pooler's sessions outlive a release:
+#: whoever changes the columns changes the name.)
 TEXTS_TABLE = text("""
     CREATE TEMPORARY TABLE IF NOT EXISTS fan_out_texts (key bigint, title text, message text, action_url text)
     ON COMMIT DELETE ROWS""")

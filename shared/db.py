@@ -72,6 +72,17 @@ def _scoped_url(url: str) -> Any:
     return make_url(url).set(drivername="postgresql+carillon")
 
 
+def bounds_of(lane: str) -> roles.Bounds:
+    """Return what every transaction of a lane runs within."""
+    return (
+        ("idle_in_transaction_session_timeout", str(IDLE_IN_TRANSACTION_MS)),
+        ("lock_timeout", str(LOCK_TIMEOUT_MS)),
+        ("statement_timeout", str(STATEMENT_TIMEOUT_MS[lane])),
+        ("jit", "off"),
+        ("timezone", "UTC"),
+    )
+
+
 def _options(lane: str) -> dict[str, Any]:
     return {
         # The dialect sends BEGIN.
@@ -81,16 +92,27 @@ def _options(lane: str) -> dict[str, Any]:
         "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
         "keepalives_idle": KEEPALIVE_IDLE_S,
         "keepalives_interval": KEEPALIVE_INTERVAL_S,
-        "options": f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS} -c lock_timeout={LOCK_TIMEOUT_MS}"
-        f" -c statement_timeout={STATEMENT_TIMEOUT_MS[lane]} -c jit=off -c timezone=UTC"
-        " -c standard_conforming_strings=on",
+        **_of_session(lane),
     }
+
+
+def _of_session(lane: str) -> dict[str, Any]:
+    """Return what a connection asks of its session; of one that a pooler gives to others between transactions: nothing.
+
+    A statement prepared there would be missing in the next session, or be there already.
+    """
+    if settings().database_pooled:
+        return {"prepare_threshold": None}
+    asked = (*bounds_of(lane), ("standard_conforming_strings", "on"))
+    return {"options": " ".join(f"-c {name}={value}" for name, value in asked)}
 
 
 def _engine_options(lane: str, pool_size: int) -> dict[str, Any]:
     return {
         "connect_args": _options(lane),
         "role": ROLES[lane],
+        # Said with each BEGIN where no session keeps them.
+        "bounds": bounds_of(lane) if settings().database_pooled else (),
         "pool_size": pool_size,
         "max_overflow": 0,
         "pool_timeout": POOL_TIMEOUT_S,
@@ -258,18 +280,25 @@ def migrate(url: str, application: str | None = None) -> None:
     config = _alembic()
     engine = create_engine(sqlalchemy_url(url))
     try:
-        with engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
-            connection.commit()
+        with engine.begin() as turn, engine.connect() as connection:
+            _take_turn(turn)
             ensure_roles(connection, application)
             connection.commit()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.execute(RECORD_DEPLOYMENT)
-            connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": MIGRATION_LOCK})
             connection.commit()
     finally:
         engine.dispose()
+
+
+def _take_turn(connection: Connection) -> None:
+    """Wait until no other migration runs; until this transaction ends, none begins.
+
+    A transaction's lock: a session's would stay behind in a pooler's connection, and no migration would run again.
+    """
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
 
 
 #: A new epoch is the clock's seconds, so that it differs from every earlier one without anybody remembering them.

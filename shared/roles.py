@@ -55,17 +55,21 @@ def array_of(names: Iterable[str]) -> str:
 
 
 def _literal(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+    """Return a value as PostgreSQL reads it whatever `standard_conforming_strings` says."""
+    quoted = "'" + value.replace("'", "''") + "'"
+    return f"E{quoted}".replace("\\", r"\\") if "\\" in value else quoted
+
+
+#: What a transaction sets for itself, by name; empty where the connection has said it for all of its transactions.
+Bounds = tuple[tuple[str, str], ...]
 
 
 @lru_cache(maxsize=SCOPES_KEPT)
-def begin(role: str, scope: Scope) -> str:
-    """Return the message that begins a transaction as `role` within `scope`.
-
-    Needs `standard_conforming_strings` (PostgreSQL's default, which these connections set).
-    """
+def begin(role: str, scope: Scope, bounds: Bounds = ()) -> str:
+    """Return the message that begins a transaction as `role` within `scope`, and within `bounds`."""
     tenants = _literal(array_of(scope.tenants))
-    parts = ["BEGIN", f"SET LOCAL ROLE {role}", f"SET LOCAL app.tenants = {tenants}"]
+    parts = ["BEGIN", *(f"SET LOCAL {name} = {_literal(value)}" for name, value in bounds)]
+    parts += [f"SET LOCAL ROLE {role}", f"SET LOCAL app.tenants = {tenants}"]
     if scope.credentials:
         parts.append(f"SET LOCAL app.credentials = {_literal(array_of(scope.credentials))}")
     return "; ".join(parts)
@@ -83,12 +87,12 @@ class ScopedDialect(PGDialect_psycopg):
 
     supports_statement_cache = True
 
-    def __init__(self, role: Role = APP, **options: Any) -> None:
+    def __init__(self, role: Role = APP, bounds: Bounds = (), **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
-        self._role = role
+        self._role, self._bounds = role, bounds
 
     def _first(self, connection: Any) -> str:
-        return begin(self._role, connection.info.pop(SCOPE, NOTHING))
+        return begin(self._role, connection.info.pop(SCOPE, NOTHING), self._bounds)
 
     def do_begin(self, dbapi_connection: Any) -> None:
         """Send BEGIN, the role and the scope in one message (never prepared: that holds one statement only)."""

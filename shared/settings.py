@@ -71,6 +71,10 @@ class Settings(BaseSettings):
     #: Tenants with databases of their own, and whom migrations log in as there; as JSON, {"tenant": "postgresql://…"}.
     tenant_databases: Annotated[dict[str, SecretStr], NoDecode] = Field(default_factory=dict)
     tenant_database_owners: Annotated[dict[str, SecretStr], NoDecode] = Field(default_factory=dict)
+    #: True where a pooler of transactions (PgBouncer) stands before the databases: nothing is then left to a session.
+    database_pooled: bool = False
+    #: Where the API listens for what is committed by SQL, past a pooler; as JSON, {"shared" or a tenant: "postgresql://…"}.
+    listen_databases: Annotated[dict[str, SecretStr], NoDecode] = Field(default_factory=dict)
     #: Whoever is registered with one of these roles is at home in the shared database.
     shared_roles: Annotated[tuple[str, ...], NoDecode] = ("super_admin", "university_admin")
     #: Producers' own databases whose outboxes the relay empties; as JSON, {"name": {"url": …, "tenants": […]}}.
@@ -191,7 +195,7 @@ class Settings(BaseSettings):
             raise ValueError(f"must be a URL such as {example}")
         return value
 
-    @field_validator("tenant_databases", "tenant_database_owners", mode="before")
+    @field_validator("tenant_databases", "tenant_database_owners", "listen_databases", mode="before")
     @classmethod
     def _by_tenant(cls, value: Any) -> Any:
         return decoded_by_tenant(value) if isinstance(value, str) else value
@@ -201,10 +205,11 @@ class Settings(BaseSettings):
     def _caps(cls, value: Any) -> Any:
         return decoded_caps(value) if isinstance(value, str) else value
 
-    @field_validator("tenant_databases", "tenant_database_owners")
+    @field_validator("tenant_databases", "tenant_database_owners", "listen_databases")
     @classmethod
-    def _addresses_by_tenant(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        require_tenants(value)
+    def _addresses_by_tenant(cls, value: dict[str, SecretStr], info: ValidationInfo) -> dict[str, SecretStr]:
+        # Only where to listen may be told of the shared database, too: its own address has a setting of its own.
+        require_tenants(value.keys() - ({"shared"} if info.field_name == "listen_databases" else set()))
         for url in value.values():
             if not _DATABASE.fullmatch(url.get_secret_value()):
                 raise ValueError(f"must give each tenant a URL such as {_DATABASE_EXAMPLE}")

@@ -111,7 +111,7 @@ def _session(connection: Connection, _: Settings) -> Iterator[Finding]:
         "failure",
         "session_settings",
         f"a pooler or a role's settings override what connections ask for: {told}",
-        "let the pooler pass `options` on (PgBouncer: not in ignore_startup_parameters), or set these for the database",
+        "set CARILLON_DATABASE_POOLED=true where PgBouncer stands before PostgreSQL, else correct the login's settings",
     )
 
 
