@@ -17,9 +17,6 @@ from contextlib import suppress
 from typing import Any
 
 import orjson
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from starlette.types import Send
 
 from api.auth import Subscriber
@@ -28,8 +25,9 @@ from api.places import REFUSED_RETRY_S, Counts, Places
 from api.presence import Presence
 from api.read import Opening, Reader, Told, Wish
 from api.reconcile import Reconciler
+from api.shards import subscriber_of
 from api.sse import Goodbye, Inbox, Stream
-from api.subscriber import RedisSubscriber
+from api.subscriber import Heard
 from api.tasks import end
 from shared import metrics
 from shared.cursor import Cursor
@@ -38,6 +36,7 @@ from shared.frames import Counters, FrameEvent, channel_of, created, cursor_of, 
 from shared.logs import log
 from shared.open_files import room_for
 from shared.settings import settings
+from shared.stream_redis import async_client
 from shared.wake import CHUNK_SHARDS, CONTROL_CHANNEL, chunk_channel
 
 #: A command to Redis that takes longer counts as failed: opening a stream does not wait for it.
@@ -66,14 +65,7 @@ class Hub:
 
     def __init__(self) -> None:
         chosen = settings()
-        assert chosen.redis_url is not None
-        url = chosen.redis_url.get_secret_value()
-        self.redis = Redis.from_url(
-            url,
-            socket_timeout=REDIS_TIMEOUT_S,
-            socket_connect_timeout=REDIS_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self.redis = async_client(REDIS_TIMEOUT_S)
         self.send_timeout = chosen.stream_send_timeout_seconds
         self.counts = Counts()
         self.draining = False
@@ -88,7 +80,7 @@ class Hub:
         self._tick = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self.reader = Reader()
-        self.subscriber = RedisSubscriber(url, self._on_message, self._flush, self._on_up)
+        self.subscriber = subscriber_of(self.redis, Heard(self._on_message, self._flush, self._on_up))
         self.reconciler = Reconciler(self, self.reader.changes, chosen.reconcile_seconds)
         keep = chosen.stream_max_age_seconds + 60
         self.presence = Presence(self.redis, secrets.token_hex(8), keep)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from api.presence import Place, Presence
+from api.enlist import Place
+from api.presence import Presence
 from api.sse import Goodbye, Stream
 from shared.errors import TooManyRequests
 

@@ -11,17 +11,16 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
 
 import orjson
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
+from api.enlist import EDGES, Place, enlist
 from api.read import Batch
-from api.subscriber import RedisSubscriber
+from api.subscriber import Subscription
 from api.tasks import end
-from shared.frames import channel_of
 from shared.logs import log
+from shared.stream_redis import AWAY, publisher
 from shared.wake import CONTROL_CHANNEL
 
 #: Seconds between two signs of life, and after which a process without one counts as gone.
@@ -36,25 +35,6 @@ PLACES_AT_ONCE = 200
 #: Places given back while Redis is away, so that they are free when it is back; more of them count until their key
 #: expires.
 MAX_FREED = 50_000
-EDGES = "carillon:edges"
-
-
-class Place(NamedTuple):
-    """One stream's place among its recipient's streams."""
-
-    tenant: str
-    recipient: str
-    member: str
-
-    @property
-    def key(self) -> str:
-        """Where Redis keeps the places of this recipient: on the shard of the inbox's channel."""
-        return f"{channel_of(self.tenant, self.recipient)}:streams"
-
-    @property
-    def client(self) -> str:
-        """The client that the stream named; empty without one."""
-        return self.member.split("/", 2)[2]
 
 
 class Presence:
@@ -75,7 +55,7 @@ class Presence:
         """The channel on which the process talks to itself."""
         return f"carillon:edge:{self.process}".encode()
 
-    def start(self, subscriber: RedisSubscriber, places: Callable[[], list[Place]]) -> None:
+    def start(self, subscriber: Subscription, places: Callable[[], list[Place]]) -> None:
         """Begin to give signs of life; `places()` are registered anew whenever Redis comes back."""
         self._task = asyncio.create_task(self._run(subscriber, places))
 
@@ -85,7 +65,7 @@ class Presence:
         await self._places.stop()
         try:
             await self._redis.zrem(EDGES, self.process)
-        except (RedisError, OSError) as error:
+        except AWAY as error:
             log().info("presence.not_removed", reason=type(error).__name__)
 
     async def others(self, place: Place) -> list[Place]:
@@ -97,8 +77,8 @@ class Presence:
         tenant, recipient, _ = places[0]
         order = {"tenant": tenant, "recipient": recipient, "members": [place.member for place in places]}
         try:
-            await self._redis.publish(CONTROL_CHANNEL, orjson.dumps({"replace": order}))
-        except (RedisError, OSError) as error:
+            await publisher(self._redis)(CONTROL_CHANNEL, orjson.dumps({"replace": order}))
+        except AWAY as error:
             self._say_away(error)
 
     def free(self, place: Place) -> None:
@@ -112,7 +92,7 @@ class Presence:
     async def _register(self, places: Sequence[Place]) -> list[list[Place]]:
         try:
             alive, members = await self._transact(places)
-        except (RedisError, OSError) as error:
+        except AWAY as error:
             self._say_away(error)
             return [[] for _ in places]
         return [self._theirs(place, found, alive) for place, found in zip(places, members, strict=True)]
@@ -130,34 +110,22 @@ class Presence:
         return theirs
 
     async def _transact(self, places: Sequence[Place]) -> tuple[set[str], list[set[bytes]]]:
-        """Free what was given back and register `places`, all at once, so that of two at a limit one comes first."""
+        """Free what was given back and register `places`."""
         freed = list(self._freed)
         self._freed.clear()
         try:
-            replies = await self._execute(freed, places)
-        except (RedisError, OSError):
+            return await enlist(self._redis, freed, places, self._keep)
+        except AWAY:
             self._freed.extend(freed)
             raise
-        return {name.decode() for name in replies[0]}, replies[3::3]
 
-    async def _execute(self, freed: Sequence[Place], places: Sequence[Place]) -> list[Any]:
-        async with self._redis.pipeline(transaction=True) as pipe:
-            for place in freed:
-                pipe.srem(place.key, place.member)
-            pipe.zrangebyscore(EDGES, time.time(), "+inf")
-            for place in places:
-                pipe.sadd(place.key, place.member)
-                pipe.expire(place.key, self._keep)
-                pipe.smembers(place.key)
-            return (await pipe.execute())[len(freed) :]
-
-    async def _run(self, subscriber: RedisSubscriber, places: Callable[[], list[Place]]) -> None:
+    async def _run(self, subscriber: Subscription, places: Callable[[], list[Place]]) -> None:
         while True:
             try:
                 await self._beat()
                 if not self.up:
                     await self._return(places())
-            except (RedisError, OSError) as error:
+            except AWAY as error:
                 self._say_away(error)
             self._watch(subscriber)
             await asyncio.sleep(BEAT_S)
@@ -167,7 +135,7 @@ class Presence:
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.zadd(EDGES, {self.process: now + LIFE_S})
             pipe.zremrangebyscore(EDGES, "-inf", now - LIFE_S)
-            pipe.publish(self.channel, b"beat")
+            publisher(pipe)(self.channel, b"beat")
             await pipe.execute()
         if self._asked_at is None:
             self._asked_at = time.monotonic()
@@ -185,7 +153,7 @@ class Presence:
             log().warning("presence.redis_away", reason=type(error).__name__)
         self.up = False
 
-    def _watch(self, subscriber: RedisSubscriber) -> None:
+    def _watch(self, subscriber: Subscription) -> None:
         """End a subscriber connection that no longer brings what is published."""
         if self._asked_at is None or not subscriber.up:
             self._asked_at = None

@@ -5,12 +5,9 @@ At most once by nature: with Redis away a frame is dropped and counted, and the 
 
 from __future__ import annotations
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
 from shared.frames import channel_of
 from shared.logs import log
-from shared.settings import settings
+from shared.stream_redis import AWAY, async_client, publisher
 
 #: A mutation's answer waits no longer than this for its frame to be published.
 TIMEOUT_S = 0.5
@@ -20,17 +17,14 @@ class Publisher:
     """Publishes frames of committed changes."""
 
     def __init__(self) -> None:
-        url = settings().redis_url
-        assert url is not None
-        self._redis = Redis.from_url(
-            url.get_secret_value(), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=None
-        )
+        self._redis = async_client(TIMEOUT_S)
+        self._publish = publisher(self._redis)
 
     async def publish(self, tenant: str, recipient: str, frame: bytes) -> bool:
         """Publish one frame on its inbox's channel; returns False when Redis was away. Never raises."""
         try:
-            await self._redis.publish(channel_of(tenant, recipient), frame)
-        except (RedisError, OSError) as error:
+            await self._publish(channel_of(tenant, recipient), frame)
+        except AWAY as error:
             log().warning("publish.dropped", tenant=tenant, reason=type(error).__name__)
             return False
         return True
@@ -39,7 +33,7 @@ class Publisher:
         """Tell whether Redis answers."""
         try:
             await self._redis.ping()
-        except (RedisError, OSError):
+        except AWAY:
             return False
         return True
 

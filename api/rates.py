@@ -17,12 +17,12 @@ from urllib.parse import quote
 
 from limits import RateLimitItem, RateLimitItemPerMinute
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from api.tasks import end
 from shared.errors import TooManyRequests, Unavailable
 from shared.logs import log
 from shared.settings import settings
+from shared.stream_redis import AWAY
 
 SYNC_S = 1.0
 #: Principals of one process and window; beyond them the first is counted anew, which lets it ask more, never less.
@@ -120,7 +120,7 @@ class Rates:
         try:
             counted = await self._redis.incr(name)
             await self._redis.expire(name, 2 * self._sign_ins.get_expiry())
-        except (RedisError, OSError):
+        except AWAY:
             raise Unavailable("Nobody can sign in at this moment.", retry_after=1) from None
         if counted > self._sign_ins.amount:
             raise TooManyRequests("Too many sign-ins.", retry_after=max(1, math.ceil(60 - time.time() % 60)))
@@ -132,7 +132,7 @@ class Rates:
                 for rate in (self.recipients, self.producers, self.addresses):
                     await self._sync(rate)
                 self._up = True
-            except (RedisError, OSError) as error:
+            except AWAY as error:
                 if self._up:
                     log().warning("rates.redis_away", reason=type(error).__name__)
                 self._up = False

@@ -1,4 +1,4 @@
-"""One connection to Redis that listens: a bare RESP2 reader that hands messages on as bytes.
+"""One connection to a Redis server that listens: a bare RESP2 reader that hands messages on as bytes.
 
 At most once by nature: what is published while the connection is down is gone, and the reconciler repairs the streams.
 After a reconnect every channel is subscribed again before `on_up` is called.
@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
-from typing import Any, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import hiredis
 from redis.asyncio.connection import SSLConnection, parse_url
 
 from api.tasks import end
 from shared.logs import log
+from shared.stream_redis import Address
 
 CONNECT_TIMEOUT_S = 2.0
 #: A stream that opens waits no longer than this for its channel; without an answer it opens all the same and the
@@ -30,8 +31,56 @@ ACK_TIMEOUT_S = 1.0
 BACKOFF_S = (0.05, 1.0)
 #: A channel that nobody needs is kept for this long: most streams that end come back.
 LINGER_S = 5.0
-#: Channels in one command: keeps a command below a few hundred kilobytes.
-CHANNELS_PER_COMMAND = 1_000
+#: Channels that are asked for at once: keeps a command below a few hundred kilobytes.
+CHANNELS_AT_ONCE = 1_000
+
+
+class Words(NamedTuple):
+    """The protocol's words of one kind of publish and subscribe; `sharded`: a command names channels of one slot."""
+
+    subscribe: bytes
+    unsubscribe: bytes
+    message: bytes
+    subscribed: bytes
+    unsubscribed: bytes
+    sharded: bool
+
+
+ORDINARY = Words(b"SUBSCRIBE", b"UNSUBSCRIBE", b"message", b"subscribe", b"unsubscribe", False)
+#: Of a Redis Cluster, since Redis 7.
+SHARDED = Words(b"SSUBSCRIBE", b"SUNSUBSCRIBE", b"smessage", b"ssubscribe", b"sunsubscribe", True)
+
+
+class Heard(NamedTuple):
+    """Whom a subscriber calls. `on_message(channel, payload)` for each message, in order, must not raise;
+    `on_read_end()` after the last message that one read of the socket brought; `on_up()` once every wanted channel is
+    subscribed, at first and after each reconnect.
+    """
+
+    on_message: Callable[[bytes, bytes], None]
+    on_read_end: Callable[[], None]
+    on_up: Callable[[], None]
+
+
+class Subscription(Protocol):
+    """What a hub listens by: one server's channels, or those of a cluster. `RedisSubscriber` says what each does."""
+
+    is_up: asyncio.Event
+
+    @property
+    def reconnects(self) -> int: ...
+    @property
+    def up(self) -> bool: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def heard_at(self) -> float: ...
+    def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    def drop_connection(self) -> None: ...
+    def want(self, channel: bytes) -> None: ...
+    def unwant(self, channel: bytes) -> None: ...
+    async def confirmed(self, channel: bytes) -> bool: ...
 
 
 def command(*parts: bytes) -> bytes:
@@ -41,8 +90,13 @@ def command(*parts: bytes) -> bytes:
 
 def _pieces(channels: Iterable[bytes]) -> Iterable[list[bytes]]:
     rest = iter(channels)
-    while piece := list(islice(rest, CHANNELS_PER_COMMAND)):
+    while piece := list(islice(rest, CHANNELS_AT_ONCE)):
         yield piece
+
+
+def spelled(words: Words, verb: bytes, channels: list[bytes]) -> bytes:
+    """Return the command that has these channels (un)subscribed; of a cluster one for each: their slots differ."""
+    return b"".join(command(verb, each) for each in channels) if words.sharded else command(verb, *channels)
 
 
 def _give_up(answer: asyncio.Future[bool], _lost: asyncio.Future[None]) -> None:
@@ -65,11 +119,11 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._owner.heard_at = time.monotonic()
-        reader, handle = self._reader, self._owner._on_message
+        reader, handle, message = self._reader, self._owner._on_message, self._owner._words.message
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not False:
-                if type(reply) is list and reply[0] == b"message":
+                if type(reply) is list and reply[0] == message:
                     handle(reply[1], reply[2])
                 else:
                     self._owner._replied(reply)
@@ -94,22 +148,26 @@ class _Connection(asyncio.Protocol):
 
 
 class RedisSubscriber:
-    """Listens to channels. Between `start` and `stop` it holds one connection, or tries to get one.
+    """Listens to channels of one server. Between `start` and `stop` it holds one connection, or tries to get one.
 
-    `on_message(channel, payload)` is called for each message, in order, and must not raise; `on_read_end()` after the
-    last message that one read of the socket brought; `on_up()` once every wanted channel is subscribed, at first and
-    after each reconnect.
+    `address` stands in for the URL's host and port. `on_moved()` is called when the server says that a wanted channel
+    is not its own (any more).
     """
 
     def __init__(
         self,
         url: str,
-        on_message: Callable[[bytes, bytes], None],
-        on_read_end: Callable[[], None],
-        on_up: Callable[[], None],
+        heard: Heard,
+        *,
+        words: Words = ORDINARY,
+        address: Address | None = None,
+        on_moved: Callable[[], None] = lambda: None,
     ) -> None:
         self._target = parse_url(url)
-        self._on_message, self._read_ended, self._on_up = on_message, on_read_end, on_up
+        if address is not None:
+            self._target["host"], self._target["port"] = address
+        self._on_message, self._read_ended, self._on_up = heard
+        self._words, self._on_moved = words, on_moved
         self._wanted: set[bytes] = set()
         self._unneeded: dict[bytes, float] = {}
         self._confirmed: set[bytes] = set()
@@ -152,6 +210,23 @@ class RedisSubscriber:
         if self._connection is not None:
             self._connection.abort()
 
+    def ping(self) -> None:
+        """Have the server answer something, so that `heard_at` tells whether it can."""
+        if self._connection is not None:
+            self._connection.write(command(b"PING"))
+
+    def forget(self, channel: bytes) -> None:
+        """Give `channel` up at once: another server has it now."""
+        self._unneeded.pop(channel, None)
+        self._wanted.discard(channel)
+        self._confirmed.discard(channel)
+        if self._connection is not None:
+            self._connection.write(command(self._words.unsubscribe, channel))
+
+    def wants(self, channel: bytes) -> bool:
+        """Tell whether `channel` is wanted, or was until some seconds ago."""
+        return channel in self._wanted
+
     def want(self, channel: bytes) -> None:
         """Have `channel` subscribed from now on, also after every reconnect. Again: nothing."""
         self._unneeded.pop(channel, None)
@@ -190,7 +265,7 @@ class RedisSubscriber:
         channels, self._to_ask = self._to_ask, []
         if self._connection is not None:
             for piece in _pieces(channels):
-                self._connection.write(command(b"SUBSCRIBE", *piece))
+                self._connection.write(spelled(self._words, self._words.subscribe, piece))
 
     def _sweep(self) -> None:
         """Give up channels that nobody needed for a while, and come back."""
@@ -202,18 +277,29 @@ class RedisSubscriber:
             self._confirmed.discard(channel)
         if self._connection is not None:
             for piece in _pieces(old):
-                self._connection.write(command(b"UNSUBSCRIBE", *piece))
+                self._connection.write(spelled(self._words, self._words.unsubscribe, piece))
         self._sweeper = loop.call_later(LINGER_S, self._sweep)
 
     def _replied(self, reply: Any) -> None:
         """Take a reply that is no message: a confirmation, or an error, which ends the connection."""
         if isinstance(reply, hiredis.ReplyError):
-            log().error("subscriber.refused", reason=str(reply))
-            if self._connecting is not None:
-                self._connecting.abort()
-            self.drop_connection()
-        elif isinstance(reply, list) and reply[0] == b"subscribe":
+            self._refused(str(reply))
+        elif isinstance(reply, list) and reply[0] == self._words.subscribed:
             self._confirm(reply[1])
+        elif isinstance(reply, list) and reply[0] == self._words.unsubscribed and reply[1] in self._wanted:
+            # Unasked: the channel's slot has gone to another server.
+            self._confirmed.discard(reply[1])
+            self._on_moved()
+
+    def _refused(self, reason: str) -> None:
+        if self._words.sharded and reason.startswith(("MOVED", "CLUSTERDOWN")):
+            log().info("subscriber.moved", reason=reason.partition(" ")[0])
+            self._on_moved()
+        else:
+            log().error("subscriber.refused", reason=reason)
+        if self._connecting is not None:
+            self._connecting.abort()
+        self.drop_connection()
 
     def _confirm(self, channel: bytes) -> None:
         if channel in self._wanted:
@@ -272,7 +358,7 @@ class RedisSubscriber:
         for piece in _pieces(wanted):
             last: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._waiting.setdefault(piece[-1], []).append(last)
-            connection.write(command(b"SUBSCRIBE", *piece))
+            connection.write(spelled(self._words, self._words.subscribe, piece))
             connection.lost.add_done_callback(partial(_give_up, last))
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 if not await last:

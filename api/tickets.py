@@ -10,11 +10,11 @@ from dataclasses import astuple, replace
 
 import orjson
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from api.auth import Subscriber
 from shared.errors import Unauthenticated, Unavailable
 from shared.signing import decrypt, encrypt
+from shared.stream_redis import AWAY
 
 #: Long enough to open a stream at once, too short for a ticket from a log to be of use.
 LIFE_S = 30
@@ -51,7 +51,7 @@ async def issue(redis: Redis, who: Subscriber) -> str:
     value = orjson.dumps([*astuple(replace(who, secret="")), _sealed(who)])
     try:
         await redis.set(_key(ticket), value, ex=max(1, life))
-    except (RedisError, OSError):
+    except AWAY:
         raise Unavailable("Tickets cannot be made at this moment.", retry_after=1) from None
     return ticket
 
@@ -62,7 +62,7 @@ async def redeem(redis: Redis, ticket: str) -> Subscriber:
         raise Unauthenticated("The ticket is not valid.")
     try:
         value = await redis.getdel(_key(ticket))
-    except (RedisError, OSError):
+    except AWAY:
         raise Unavailable("Tickets cannot be checked at this moment.", retry_after=1) from None
     if value is None:
         raise Unauthenticated("The ticket is not valid: it may be spent or older than 30 seconds.")

@@ -10,12 +10,11 @@ import threading
 
 from celery import Celery
 from kombu.exceptions import KombuError
-from redis import Redis
-from redis.exceptions import RedisError
 
 from shared.databases import SHARED
 from shared.logs import log
 from shared.settings import settings
+from shared.stream_redis import AWAY, Client
 from shared.wake import FAN_OUT_QUEUE, FAN_OUT_TASK, WAKE_FLAG_MS, database_headers, wake_flag
 
 #: A broker that does not answer within this is away.
@@ -29,17 +28,13 @@ class Waker:
 
     def __init__(self) -> None:
         broker = settings().broker_url
-        redis = settings().redis_url
         assert broker is not None
-        assert redis is not None
         self._app = Celery("carillon-producer", broker=broker.get_secret_value(), set_as_current=False)
         self._app.conf.update(
             task_publish_retry=False,
             broker_transport_options={"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S},
         )
-        self._redis = Redis.from_url(
-            redis.get_secret_value(), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
-        )
+        self._redis = Client(TIMEOUT_S)
         self._asked = threading.Event()
         #: Only ever added to here and popped by the thread: both are single steps of the interpreter.
         self._databases: set[str] = set()
@@ -73,8 +68,8 @@ class Waker:
 
     def _send(self, database: str) -> None:
         try:
-            if self._redis.set(wake_flag(database), 1, nx=True, px=WAKE_FLAG_MS):
+            if self._redis().set(wake_flag(database), 1, nx=True, px=WAKE_FLAG_MS):
                 headers = database_headers(database)
                 self._app.send_task(FAN_OUT_TASK, queue=FAN_OUT_QUEUE, headers=headers, ignore_result=True, retry=False)
-        except (RedisError, OSError, KombuError, *self._app.connection_for_write().connection_errors) as error:
+        except (*AWAY, KombuError, *self._app.connection_for_write().connection_errors) as error:
             log().warning("wake.dropped", reason=type(error).__name__)

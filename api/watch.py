@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import orjson
-from redis.exceptions import RedisError
 
 from api.auth import Subscriber
 from api.hub import START_WAIT_S, STREAMS_AT_ONCE, Hub
@@ -20,6 +19,7 @@ from shared.logs import log
 from shared.revocations import EVERYONE, Revocation
 from shared.settings import settings
 from shared.statements import arun
+from shared.stream_redis import AWAY, publisher
 from shared.wake import CONTROL_CHANNEL
 
 
@@ -57,8 +57,8 @@ class Watch:
 
     async def _tell(self, order: bytes) -> None:
         try:
-            await self._hub.redis.publish(CONTROL_CHANNEL, order)
-        except (RedisError, OSError) as error:
+            await publisher(self._hub.redis)(CONTROL_CHANNEL, order)
+        except AWAY as error:
             log().warning("watch.not_told", reason=type(error).__name__)
 
     def _heard_of_revocation(self, order: dict[str, Any]) -> None:

@@ -213,7 +213,7 @@ def given_servers(settings: Settings) -> list[Awaitable[None]]:
     for database in databases:
         if database is not None:
             checks.append(partial(db.wait_for_database, database.get_secret_value(), within=0))
-    for name in ("redis_url", "broker_url"):
+    for name in ("redis_url", "broker_url", "result_url"):
         if (url := getattr(settings, name)) is not None:
             checks.append(partial(_require_broker, f"CARILLON_{name.upper()}", url.get_secret_value()))
     return [wait_for(check, settings.start_timeout_seconds) for check in checks]

@@ -26,6 +26,7 @@ from shared.settings_checks import (
     Algorithm,
     decoded_by_tenant,
     decoded_caps,
+    require_cluster,
     require_fit_for_production,
     require_introspection,
     require_one_signer,
@@ -49,6 +50,7 @@ _ADDRESSES = {
     "database_url": (_DATABASE, _DATABASE_EXAMPLE),
     "database_owner_url": (_DATABASE, _DATABASE_EXAMPLE),
     "redis_url": (_REDIS, _REDIS_EXAMPLE),
+    "result_url": (_REDIS, _REDIS_EXAMPLE),
     "broker_url": (_BROKER, _REDIS_EXAMPLE),
 }
 
@@ -82,7 +84,11 @@ class Settings(BaseSettings):
     #: How often the relay looks into an outbox in which it found nothing.
     outbox_poll_seconds: float = Field(0.2, gt=0, le=60)
     redis_url: SecretStr | None = None
+    #: Other servers of a Redis Cluster to begin with, host:port; any makes `redis_url` one of a cluster's.
+    redis_cluster_nodes: Annotated[tuple[str, ...], NoDecode] = ()
     broker_url: SecretStr | None = None
+    #: The one Redis that keeps the accept task's results; unset: `redis_url`, unless that is a cluster.
+    result_url: SecretStr | None = None
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
@@ -161,7 +167,9 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("action_url_hosts", "allowed_origins", "shared_roles", "trusted_proxies", mode="before")
+    @field_validator(
+        "action_url_hosts", "allowed_origins", "shared_roles", "trusted_proxies", "redis_cluster_nodes", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -187,7 +195,7 @@ class Settings(BaseSettings):
             raise ValueError(f"must be {SECRET_KEY_BYTES} bytes in url-safe base64")
         return value
 
-    @field_validator("database_url", "database_owner_url", "redis_url", "broker_url")
+    @field_validator("database_url", "database_owner_url", "redis_url", "broker_url", "result_url")
     @classmethod
     def _an_address(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         form, example = _ADDRESSES[str(info.field_name)]
@@ -230,6 +238,11 @@ class Settings(BaseSettings):
     def _one_way_to_sign_in(self) -> Settings:
         require_one_signer(self)
         require_introspection(self)
+        return self
+
+    @model_validator(mode="after")
+    def _one_redis_or_a_cluster(self) -> Settings:
+        require_cluster(self)
         return self
 
     @model_validator(mode="after")

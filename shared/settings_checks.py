@@ -73,6 +73,27 @@ def require_introspection(settings: Any) -> None:
         raise ValueError("CARILLON_SESSION_INTROSPECTION_COOKIE must not be the name of Carillon's own cookie")
 
 
+#: A host's name, an address, or one of IPv6 in brackets; and a port.
+_NODE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s@:/?\[\]]+):[0-9]{1,5}")
+
+
+def require_cluster(settings: Any) -> None:
+    """Raise ValueError where a Redis Cluster is told of in part, or what it does not do is left to it."""
+    nodes = settings.redis_cluster_nodes
+    if not nodes:
+        return
+    for node in nodes:
+        if not _NODE.fullmatch(node):
+            raise ValueError("CARILLON_REDIS_CLUSTER_NODES must be servers such as redis2:6379, separated by commas")
+    url = urlsplit(settings.redis_url.get_secret_value() if settings.redis_url else "")
+    if not url.scheme.startswith("redis") or url.path not in ("", "/", "/0"):
+        raise ValueError(
+            "CARILLON_REDIS_CLUSTER_NODES needs a CARILLON_REDIS_URL of one of its servers, without a numbered database"
+        )
+    if settings.result_url is None:
+        raise ValueError("a Redis Cluster keeps no results of Celery: set CARILLON_RESULT_URL to a Redis of its own")
+
+
 def require_fit_for_production(settings: Any) -> None:
     """Raise ValueError for what a laptop may have and production must not."""
     needed = ("database_url", "redis_url", "broker_url", "secret_key", "flower_password")

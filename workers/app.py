@@ -14,7 +14,6 @@ from typing import Any
 
 from celery import Celery, Task, signals
 from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
 
 import beat_schedule
 from shared import databases, db, metrics, traces
@@ -23,6 +22,7 @@ from shared.databases import SHARED
 from shared.errors import StartError, tell_in_one_sentence
 from shared.logs import configure_logs, log, place_of
 from shared.settings import settings
+from shared.stream_redis import AWAY
 from shared.wake import (
     ACCEPT_QUEUE,
     ACCEPT_TASK,
@@ -80,7 +80,7 @@ ARGUMENTS = {
 def configuration() -> dict[str, Any]:
     """Return Celery's settings; read when they are first needed, so that importing a task needs no server."""
     tell_in_one_sentence()
-    url, redis = settings().broker_url, settings().redis_url
+    url, redis = settings().broker_url, settings().result_url or settings().redis_url
     if url is None or redis is None:
         raise StartError("No broker: set CARILLON_BROKER_URL and CARILLON_REDIS_URL, or start with `make up`.")
     return {
@@ -205,7 +205,7 @@ def send(name: str, *args: int | str) -> bool:
     try:
         headers = database_headers(databases.current())
         app.send_task(name, args=args, headers=headers, retry=False, argsrepr=told_args(name, args))
-    except (OSError, RedisError, KombuError, *app.connection_for_write().connection_errors) as error:
+    except (*AWAY, KombuError, *app.connection_for_write().connection_errors) as error:
         log().warning("task.not_sent", task=name, reason=type(error).__name__)
         return False
     return True
@@ -227,7 +227,7 @@ def wake() -> bool:
     try:
         if not redis_client().set(wake_flag(databases.current()), 1, nx=True, px=WAKE_FLAG_MS):
             return True
-    except (RedisError, OSError) as error:
+    except AWAY as error:
         log().warning("wake.not_sent", reason=type(error).__name__)
         return False
     return send(FAN_OUT_TASK)

@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from redis.exceptions import RedisError
 from sqlalchemy import Connection, TextClause
 
 from shared import fan_out, metrics
 from shared.cursor import Cursor
 from shared.frames import Counters, DeletedReason, channel_of, deleted
 from shared.logs import log
+from shared.stream_redis import AWAY
 from workers.app import send
 from workers.publish import Message, redis_client
 
@@ -49,7 +49,7 @@ def one_job_at_a_time(job: str, *, waits: bool = True) -> Iterator[bool]:
             _wait(job)
             # The other one may have ended in between.
             taken = _take(token)
-    except (RedisError, OSError):
+    except AWAY:
         taken = True
     if not taken:
         log().info("housekeeping.waits", job=job)
@@ -70,7 +70,7 @@ def _wait(job: str) -> None:
 
 
 def _give_back(token: str) -> None:
-    with suppress(RedisError, OSError):
+    with suppress(*AWAY):
         if redis_client().get(LEASE) == token.encode():
             redis_client().delete(LEASE)
         waiting: Any = redis_client().spop(WAITING, MOST_WAITING)

@@ -9,12 +9,12 @@ import time
 from collections import Counter
 
 from celery import Task
-from redis.exceptions import RedisError
 from sqlalchemy import Connection, text
 
 from shared import databases, db, fan_out, metrics, traces
 from shared.logs import log, place_of
 from shared.settings import settings
+from shared.stream_redis import AWAY
 from shared.wake import FAN_OUT_TASK, wake_flag
 from workers import at_work
 from workers.app import FAN_OUT_ONE_TASK, FORWARD_TASK, PLAN_TASK, app, send, wake
@@ -75,7 +75,7 @@ def fan_out_pending() -> None:
 def _clear_flag() -> None:
     try:
         redis_client().delete(wake_flag(databases.current()))
-    except (RedisError, OSError) as error:
+    except AWAY as error:
         log().warning("wake.flag_kept", reason=type(error).__name__)
 
 

@@ -13,11 +13,11 @@ from itertools import islice
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError
 
 import beat_schedule
 from shared.databases import SHARED, working_in
 from shared.logs import log
+from shared.stream_redis import AWAY
 from workers.app import app
 from workers.jobs import JOB_S, Run, perform
 from workers.patience import patience
@@ -54,7 +54,7 @@ def _clear(run: Run, now: float | None) -> bool:
         pass
     try:
         return _look_through(run, redis_client(), time.time() if now is None else now)
-    except (RedisError, OSError) as error:
+    except AWAY as error:
         log().warning("presence.not_cleared", reason=type(error).__name__)
         return False
 
@@ -94,6 +94,7 @@ def _free(redis: Redis, key: bytes, members: list[bytes]) -> int:
 
 def _remember(redis: Redis, dead: set[str]) -> None:
     with redis.pipeline(transaction=True) as pipe:
+        # One key: of one slot, where Redis is a cluster.
         pipe.delete(DEAD)
         if dead:
             pipe.sadd(DEAD, *dead)

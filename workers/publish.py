@@ -6,20 +6,17 @@ At most once by nature: with Redis away a frame is dropped and counted, and the 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import orjson
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from shared import metrics
-from shared.errors import StartError
 from shared.logs import log
 from shared.settings import settings
+from shared.stream_redis import AWAY, Client, publisher, url_of
 from shared.wake import CONTROL_CHANNEL
 
 #: A fan-out waits no longer than this for Redis; redis-py's own 5 s and 10 retries would hold up a whole lane.
@@ -42,7 +39,7 @@ Message = tuple[str, bytes]
 class _Link:
     """A client, until when nothing is published after Redis failed it, and for how long the next time."""
 
-    client: Redis
+    client: Callable[[], Redis]
     paused_until: float = 0.0
     pause_s: float = PAUSE_S
     #: When it was last told how long ago something was committed.
@@ -51,21 +48,16 @@ class _Link:
 
 @lru_cache(maxsize=4)
 def _link_to(url: str) -> _Link:
-    return _Link(
-        Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0))
-    )
+    return _Link(Client(TIMEOUT_S))
 
 
 def _link() -> _Link:
-    url = settings().redis_url
-    if url is None:
-        raise StartError("No Redis: set CARILLON_REDIS_URL, or start with `make up`.")
-    return _link_to(url.get_secret_value())
+    return _link_to(url_of(settings()))
 
 
 def redis_client() -> Redis:
     """Return this process's client of the data Redis: short timeouts, no silent retries."""
-    return _link().client
+    return _link().client()
 
 
 def forget_connections() -> None:
@@ -87,7 +79,7 @@ def publish(messages: Sequence[Message]) -> int:
             last = start + PIPELINE >= len(messages)
             taken += _publish_some(messages[start : start + PIPELINE], stamp if last else ())
         link.pause_s = PAUSE_S
-    except (RedisError, OSError) as error:
+    except AWAY as error:
         link.paused_until = time.monotonic() + link.pause_s
         link.pause_s = min(2 * link.pause_s, MAX_PAUSE_S)
         log().warning("publish.dropped", messages=len(messages) - taken, reason=type(error).__name__)
@@ -107,7 +99,8 @@ def _stamp(link: _Link) -> Sequence[Message]:
 
 def _publish_some(messages: Sequence[Message], stamp: Sequence[Message]) -> int:
     with redis_client().pipeline(transaction=False) as pipeline:
+        tell = publisher(pipeline)
         for channel, body in (*messages, *stamp):
-            pipeline.publish(channel, body)
+            tell(channel, body)
         pipeline.execute()
     return len(messages)

@@ -6,6 +6,9 @@ import typer
 
 from shared.cli.console import CommandFailed, err, out
 
+#: Redis has so long to take the order; without it, streams end with their next re-check.
+TELL_S = 2.0
+
 
 def revoke(
     tenant: str = typer.Option(..., "--tenant", help="The recipient's tenant."),
@@ -34,15 +37,14 @@ def revoke(
 
 def _tell(order: bytes) -> None:
     """Have open streams end at once; without Redis, they do with their next re-check."""
-    import redis
-
+    from shared.errors import StartError
     from shared.settings import settings
+    from shared.stream_redis import AWAY, Client, publisher
     from shared.wake import CONTROL_CHANNEL
 
-    url = settings().redis_url
     try:
-        with redis.Redis.from_url(url.get_secret_value() if url else "", socket_timeout=2, retry=None) as client:
-            client.publish(CONTROL_CHANNEL, order)
-    except (redis.RedisError, ValueError, OSError):
+        with Client(TELL_S)() as client:
+            publisher(client)(CONTROL_CHANNEL, order)
+    except (StartError, *AWAY):
         seconds = int(settings().recheck_seconds)
         err.print(f"Redis does not answer: open streams end within {seconds} s.", style="yellow", markup=False)

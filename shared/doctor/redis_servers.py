@@ -19,6 +19,7 @@ MEMORY_SHARE = 0.9
 SERVERS = (
     ("redis_url", "Redis", "streams are repaired every few seconds only"),
     ("broker_url", "the broker", "events wait for the sweeper"),
+    ("result_url", "the results' Redis", "Celery producers get no answers"),
 )
 
 
@@ -27,6 +28,8 @@ def checks(chosen: Settings) -> Iterator[Finding]:
     for name, what, loss in SERVERS:
         url = overview.url_of(chosen, name)
         setting = f"CARILLON_{name.upper()}"
+        if url is None and name == "result_url":
+            continue
         if url is None:
             yield Finding("failure", name, f"no address of {what} is known", f"set {setting}, or start with `make up`")
         elif url.startswith(("redis", "unix")):
@@ -48,7 +51,21 @@ def _one(name: str, what: str, loss: str, url: str, chosen: Settings) -> Iterato
     yield from _memory(name, what, told)
     if name == "broker_url":
         yield from _persistence(name, what, told, chosen)
+    if name == "redis_url":
+        yield from _cluster(name, told, chosen)
     yield skew_finding("redis_clock", f"{what}'s", skew)
+
+
+def _cluster(name: str, told: dict[str, Any], chosen: Settings) -> Iterator[Finding]:
+    """Tell where a cluster is taken for one server, or one server for a cluster."""
+    if bool(told.get("cluster_enabled")) == bool(chosen.redis_cluster_nodes):
+        return
+    if told.get("cluster_enabled"):
+        advice = "name other servers of it in CARILLON_REDIS_CLUSTER_NODES"
+        yield Finding("failure", name, "Redis is one server of a cluster, and is used as if it were alone", advice)
+    else:
+        advice = "leave CARILLON_REDIS_CLUSTER_NODES unset, or have CARILLON_REDIS_URL name a server of the cluster"
+        yield Finding("failure", name, "Redis is no cluster, and is used as one", advice)
 
 
 def _memory(name: str, what: str, told: dict[str, Any]) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from api import subscriber as subscriber_module
 from api.presence import Presence
-from api.subscriber import RedisSubscriber
+from api.subscriber import Heard, RedisSubscriber
 from shared.embedded import EmbeddedRedis
 from tests.eventually import eventually_async
 
@@ -26,6 +26,11 @@ class Ears:
         self.messages: list[tuple[bytes, bytes]] = []
         self.reads: list[int] = []
         self.ups = 0
+
+    @property
+    def heard(self) -> Heard:
+        """What a subscriber is given."""
+        return Heard(self.message, self.read_ended, self.up)
 
     def message(self, channel: bytes, payload: bytes) -> None:
         self.messages.append((channel, payload))
@@ -41,7 +46,7 @@ class Ears:
 async def listening(url: str, *channels: bytes) -> AsyncIterator[tuple[RedisSubscriber, Ears]]:
     """Yield a subscriber that is up, with these channels."""
     ears = Ears()
-    made = RedisSubscriber(url, ears.message, ears.read_ended, ears.up)
+    made = RedisSubscriber(url, ears.heard)
     for channel in channels:
         made.want(channel)
     made.start()
@@ -116,7 +121,7 @@ async def test_a_wrong_password_is_tried_again_and_says_nothing_of_it(
 ) -> None:
     wrong = redis_url.replace("redis://:", "redis://:wrong")
     ears = Ears()
-    subscriber = RedisSubscriber(wrong, ears.message, ears.read_ended, ears.up)
+    subscriber = RedisSubscriber(wrong, ears.heard)
     subscriber.want(b"one")
     subscriber.start()
     said: list[str] = []
@@ -135,7 +140,7 @@ async def test_a_connection_that_brings_nothing_any_more_is_replaced(redis_url: 
     """The subscriber's own connection is cut between the two, silently: nobody else notices."""
     cut = await Cut(redis_url).start()
     ears = Ears()
-    subscriber = RedisSubscriber(cut.url, ears.message, ears.read_ended, ears.up)
+    subscriber = RedisSubscriber(cut.url, ears.heard)
     client = Redis.from_url(redis_url)
     presence = Presence(client, "p1", 60)
     subscriber.want(presence.channel)

@@ -16,7 +16,8 @@ def test_a_redis_that_fails_again_and_again_is_left_alone_for_longer_up_to_five_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Pins what a stopped Redis costs a worker: a second's timeout in six, not in two."""
-    link = publish._Link(Redis(port=free_port(), retry=Retry(NoBackoff(), 0)))
+    away = Redis(port=free_port(), retry=Retry(NoBackoff(), 0))
+    link = publish._Link(lambda: away)
     now = 100.0
     monkeypatch.setattr(publish, "_link", lambda: link)
     monkeypatch.setattr(publish, "time", SimpleNamespace(monotonic=lambda: now, time=lambda: now))
