@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from shared import databases, db
+from shared import broker, databases, db, overview
 from shared.errors import Unavailable
 from shared.roles import APP, FAULTS, login_fault
 from shared.settings import settings
@@ -86,6 +86,14 @@ async def _pings(url: str) -> bool:
         await client.aclose()
 
 
+async def _brokered(publishing: bool) -> bool:
+    """Tell whether the broker answers; one of a kind that is not asked counts as being where Redis is."""
+    url = overview.url_of(settings(), "broker_url") or ""
+    if broker.is_amqp(url):
+        return await asyncio.to_thread(broker.waiting, url, (), PING_TIMEOUT_S) is not None
+    return await _pings(url) if url.startswith(("redis", "unix")) else publishing
+
+
 @router.get(
     "/readyz",
     response_model=Readiness,
@@ -98,10 +106,7 @@ async def ready(request: Request, full: bool = Query(False)) -> JSONResponse:
     With `full=1` everything must be there, workers included.
     """
     (fault, working), publishing = await asyncio.gather(_fault(), request.app.state.publisher.ping())
-    broker = settings().broker_url
-    assert broker is not None
-    secret = broker.get_secret_value()
-    brokered = publishing if not secret.startswith("redis") else await _pings(secret)
+    brokered = await _brokered(publishing)
     there = {"redis": publishing, "broker": brokered, "worker": working}
     degraded = [name for name, is_there in there.items() if not is_there]
     body: dict[str, Any] = {"status": "ready", "degraded": degraded}

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from api.hub import Hub
 from api.tasks import end
-from shared import cells, databases, db, exposition, metrics, operations, overview
+from shared import broker, cells, databases, db, exposition, metrics, operations, overview
 from shared.errors import Unavailable
 from shared.exposition import Counted, Measured
 from shared.logs import log
@@ -29,8 +29,9 @@ FRESH_S = 1.5
 #: A database that does not answer within this is away.
 PATIENCE_S = 3.0
 BROKER_PATIENCE_S = 1.0
-#: Another broker tells of its queues itself.
 REDIS_SCHEMES = ("redis", "unix")
+#: Brokers that are asked for their queues; others are what Celery makes of them.
+TOLD_SCHEMES = (*REDIS_SCHEMES, *broker.SCHEMES)
 
 
 def copy(hub: Hub) -> None:
@@ -108,7 +109,7 @@ class Measures:
         """Return what is measured just now, as gauges."""
         queues, waiting = await self.queues()
         up = {"database": float(queues is not None), "redis": float(self._hub.subscriber.is_up.is_set())}
-        if (overview.url_of(settings(), "broker_url") or "").startswith(REDIS_SCHEMES):
+        if (overview.url_of(settings(), "broker_url") or "").startswith(TOLD_SCHEMES):
             up["broker"] = float(waiting is not None)
         return [
             Measured("carillon_up", "Whether the API reaches it", "dependency", up),
@@ -131,8 +132,10 @@ async def _queue(name: str) -> dict[str, Any]:
 
 
 async def _waiting() -> dict[str, int] | None:
-    """Return how many tasks wait in each queue of a Redis broker; None where it is away, or is no Redis."""
+    """Return how many tasks wait in each queue of the broker; None where it is away, or of another kind."""
     url = overview.url_of(settings(), "broker_url")
+    if url is not None and broker.is_amqp(url):
+        return await asyncio.to_thread(broker.waiting, url, overview.QUEUES, BROKER_PATIENCE_S)
     if url is None or not url.startswith(REDIS_SCHEMES):
         return None
     client = Redis.from_url(url, socket_timeout=BROKER_PATIENCE_S, socket_connect_timeout=BROKER_PATIENCE_S, retry=None)

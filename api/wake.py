@@ -7,10 +7,11 @@ away it is dropped: the sweeper finds the events within a second or two of its r
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from celery import Celery
-from kombu.exceptions import KombuError
 
+from shared import broker as quorum
 from shared.databases import SHARED
 from shared.logs import log
 from shared.settings import settings
@@ -19,6 +20,13 @@ from shared.wake import FAN_OUT_QUEUE, FAN_OUT_TASK, WAKE_FLAG_MS, database_head
 
 #: A broker that does not answer within this is away.
 TIMEOUT_S = 1.0
+SENDING = quorum.sending(TIMEOUT_S)
+
+
+def _of_broker(url: str) -> dict[str, Any]:
+    if quorum.is_amqp(url):
+        return quorum.celery_settings(TIMEOUT_S)
+    return {"broker_transport_options": {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}}
 
 
 class Waker:
@@ -30,10 +38,7 @@ class Waker:
         broker = settings().broker_url
         assert broker is not None
         self._app = Celery("carillon-producer", broker=broker.get_secret_value(), set_as_current=False)
-        self._app.conf.update(
-            task_publish_retry=False,
-            broker_transport_options={"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S},
-        )
+        self._app.conf.update(task_publish_retry=False, **_of_broker(broker.get_secret_value()))
         self._redis = Client(TIMEOUT_S)
         self._asked = threading.Event()
         #: Only ever added to here and popped by the thread: both are single steps of the interpreter.
@@ -70,6 +75,8 @@ class Waker:
         try:
             if self._redis().set(wake_flag(database), 1, nx=True, px=WAKE_FLAG_MS):
                 headers = database_headers(database)
-                self._app.send_task(FAN_OUT_TASK, queue=FAN_OUT_QUEUE, headers=headers, ignore_result=True, retry=False)
-        except (*AWAY, KombuError, *self._app.connection_for_write().connection_errors) as error:
+                self._app.send_task(
+                    FAN_OUT_TASK, queue=FAN_OUT_QUEUE, headers=headers, ignore_result=True, retry=False, **SENDING
+                )
+        except (*AWAY, *quorum.AWAY, *self._app.connection_for_write().connection_errors) as error:
             log().warning("wake.dropped", reason=type(error).__name__)

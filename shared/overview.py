@@ -10,7 +10,7 @@ import httpx
 import redis
 from sqlalchemy import Connection, TextClause, text
 
-from shared import jobs
+from shared import broker, jobs
 from shared.settings import Settings
 from shared.wake import ACCEPT_QUEUE, CHUNK_QUEUE, FAN_OUT_QUEUE, MAINTENANCE_QUEUE
 
@@ -115,7 +115,9 @@ def of_redis(url: str) -> dict[str, Any]:
 
 
 def waiting(broker_url: str) -> dict[str, int]:
-    """Return how many tasks wait in each queue of a Redis broker; empty for another broker, or one that is away."""
+    """Return how many tasks wait in each queue of the broker; empty for one that is away, or of another kind."""
+    if broker.is_amqp(broker_url):
+        return broker.waiting(broker_url, QUEUES, PATIENCE_SECONDS) or {}
     if not broker_url.startswith("redis"):
         return {}
     try:

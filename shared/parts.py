@@ -17,7 +17,7 @@ import httpx
 import redis
 from pydantic import SecretStr
 
-from shared import db
+from shared import broker, db
 from shared.embedded import ONCE, EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
 from shared.errors import StartError
 from shared.processes import Part
@@ -39,8 +39,6 @@ SERVER_STOP_SECONDS = 20.0
 ASK_SECONDS = 5.0
 PING_SECONDS = 2.0
 RETRY_SECONDS = 0.25
-#: Beyond Redis, a broker is only asked for a connection (5672: AMQP).
-DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671, "pyamqp": 5672}
 #: Settings of ours go to the parts by name; the libraries' own variables would bend what is decided here (another
 #: broker, four API processes, a Flower without its password).
 NOT_INHERITED = ("CARILLON_", "FLOWER_", "CELERY_", "UVICORN_", "WEB_CONCURRENCY", "PG", "FORCE_COLOR")
@@ -220,7 +218,7 @@ def given_servers(settings: Settings) -> list[Awaitable[None]]:
 
 
 def _require_broker(name: str, url: str) -> None:
-    """Raise `StartError` unless the server at `url` answers: Redis to a PING, another broker to a connection."""
+    """Raise `StartError` unless the server at `url` answers: Redis to a PING, RabbitMQ to a login, others at all."""
     parts = urlsplit(url)
     try:
         if parts.scheme in {"redis", "rediss", "unix"}:
@@ -228,8 +226,11 @@ def _require_broker(name: str, url: str) -> None:
                 url, socket_timeout=PING_SECONDS, socket_connect_timeout=PING_SECONDS, retry=ONCE
             ) as client:
                 client.ping()
-        elif parts.hostname and (port := parts.port or DEFAULT_PORTS.get(parts.scheme)):
-            _connect(parts.hostname, port)
+        elif broker.is_amqp(url):
+            if broker.waiting(url, (), PING_SECONDS) is None:
+                raise OSError("no answer, or not with this user")
+        elif parts.hostname and parts.port:
+            _connect(parts.hostname, parts.port)
     except (OSError, redis.RedisError) as problem:
         where = f"{parts.scheme}://{parts.hostname or ''}:{parts.port or ''}{parts.path}"
         raise StartError(f"The server at {where} does not answer ({problem}): start it, or correct {name}.") from None

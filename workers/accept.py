@@ -8,13 +8,15 @@ acknowledged.
 from __future__ import annotations
 
 import time
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from celery import Task
-from celery.exceptions import Reject
+from celery.exceptions import Ignore, Reject
 from sqlalchemy import Connection
 
-from shared import cloudevent, db, events, metrics, signing, strict_json
+from shared import cloudevent, db, events, metrics, overview, signing, strict_json
+from shared.broker import AWAY, is_amqp, sending
 from shared.cloudevent import Event
 from shared.databases import SHARED, database_of, working_in
 from shared.errors import BodyTooLarge, CarillonError, FieldError, Forbidden, MalformedBody, Unauthenticated
@@ -22,13 +24,19 @@ from shared.logs import log
 from shared.settings import settings
 from shared.statements import run
 from shared.wake import ACCEPT_TASK
-from workers.app import app, wake
+from workers.app import BROKER_TIMEOUT_S, app, wake
 
 #: Between two tries while the database is away; longer than its restart, short enough to be soon after it.
 PAUSE_S = 1.0
 #: Then the message goes back to the queue: well below the task's time limit, so that it is never killed for waiting.
 PATIENCE_S = 20.0
 DAY_S = 24 * 3600
+#: The headers of a message that its signature is about.
+SIGNED = ("carillon-secret-id", "webhook-id", "webhook-timestamp", "webhook-signature")
+
+
+class _Postponed(Exception):
+    """The database is away for longer than is waited for it."""
 
 
 @app.task(name=ACCEPT_TASK, bind=True, ignore_result=False)
@@ -42,6 +50,8 @@ def accept_event(self: Task, *given: Any, **named: Any) -> dict[str, Any]:
     event = given[0] if len(given) == 1 and not named else None
     try:
         told, tenant = _patiently(event, headers)
+    except _Postponed as away:
+        _put_back(self, event, headers, str(away))
     except CarillonError as refused:
         metrics.REFUSED.add(1, refused.reason())
         log().info("accept.refused", problem=refused.slug(), secret_id=headers.get("carillon-secret-id"))
@@ -62,8 +72,23 @@ def _patiently(event: Any, headers: dict[str, Any]) -> tuple[dict[str, Any], str
                 raise
             log().warning("accept.waits", reason=type(error).__name__)
             if time.monotonic() + PAUSE_S > deadline:
-                raise Reject(type(error).__name__, requeue=True) from None
+                raise _Postponed(type(error).__name__) from None
             time.sleep(PAUSE_S)
+
+
+def _put_back(task: Task, event: Any, headers: dict[str, Any], reason: str) -> NoReturn:
+    """Give the message back to its queue.
+
+    RabbitMQ 4 drops a message that came back 20 times (an outage of some minutes); there it is sent anew instead, with
+    its id, and this one is done with.
+    """
+    if is_amqp(overview.url_of(settings(), "broker_url")):
+        signed = {name: headers[name] for name in SIGNED if name in headers}
+        given = {"args": [event], "headers": signed, "task_id": task.request.id, "ignore_result": False}
+        with suppress(*AWAY):
+            app.send_task(ACCEPT_TASK, retry=False, **given, **sending(BROKER_TIMEOUT_S))
+            raise Ignore
+    raise Reject(reason, requeue=True)
 
 
 def _accept(event: Any, headers: dict[str, Any]) -> tuple[dict[str, Any], str]:

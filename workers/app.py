@@ -13,9 +13,9 @@ from itertools import zip_longest
 from typing import Any
 
 from celery import Celery, Task, signals
-from kombu.exceptions import KombuError
 
 import beat_schedule
+from shared import broker as quorum
 from shared import databases, db, metrics, traces
 from shared.catalog import catalog
 from shared.databases import SHARED
@@ -84,7 +84,7 @@ def configuration() -> dict[str, Any]:
     if url is None or redis is None:
         raise StartError("No broker: set CARILLON_BROKER_URL and CARILLON_REDIS_URL, or start with `make up`.")
     return {
-        "broker_url": url.get_secret_value(),
+        **_of_broker(url.get_secret_value()),
         # Only the accept task keeps a result; every other task's would be written for nobody.
         "result_backend": redis.get_secret_value(),
         "task_ignore_result": True,
@@ -108,18 +108,6 @@ def configuration() -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "task_soft_time_limit": SOFT_LIMIT_S,
         "task_time_limit": HARD_LIMIT_S,
-        "broker_transport_options": {
-            "visibility_timeout": VISIBILITY_TIMEOUT_S,
-            # Every 5 s look for messages that lost their worker (kombu's default: every 100 s).
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
-            # A worker that hears nothing from its broker (a cut without an end) connects anew after 2 of these and 1 s;
-            # kombu's default of 25 s leaves it deaf for almost a minute.
-            "health_check_interval": HEALTH_CHECK_S,
-            "socket_timeout": BROKER_TIMEOUT_S,
-            "socket_connect_timeout": BROKER_TIMEOUT_S,
-            "socket_keepalive": True,
-        },
         # A worker outlives any outage of its broker (the default gives up after 100 tries).
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
@@ -145,6 +133,26 @@ def configuration() -> dict[str, Any]:
         # Only intervals, whose jobs may run twice: nothing to remember, no file that two beats would fight over.
         "beat_scheduler": "workers.beat:BoundedScheduler",
     }
+
+
+def _of_broker(url: str) -> dict[str, Any]:
+    """Return what is told of a broker: RabbitMQ, or Redis."""
+    if quorum.is_amqp(url):
+        told = quorum.celery_settings(BROKER_TIMEOUT_S)
+        return {"broker_url": url, **told, "worker_consumer": "workers.quorum:QuorumConsumer"}
+    options = {
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        # Every 5 s look for messages that lost their worker (kombu's default: every 100 s).
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        # A worker that hears nothing from its broker (a cut without an end) connects anew after 2 of these and 1 s;
+        # kombu's default of 25 s leaves it deaf for almost a minute.
+        "health_check_interval": HEALTH_CHECK_S,
+        "socket_timeout": BROKER_TIMEOUT_S,
+        "socket_connect_timeout": BROKER_TIMEOUT_S,
+        "socket_keepalive": True,
+    }
+    return {"broker_url": url, "broker_transport_options": options}
 
 
 class CarillonTask(Task):  # type: ignore[misc]
@@ -204,8 +212,9 @@ def send(name: str, *args: int | str) -> bool:
         return False
     try:
         headers = database_headers(databases.current())
-        app.send_task(name, args=args, headers=headers, retry=False, argsrepr=told_args(name, args))
-    except (*AWAY, KombuError, *app.connection_for_write().connection_errors) as error:
+        bounds = quorum.sending(BROKER_TIMEOUT_S)
+        app.send_task(name, args=args, headers=headers, retry=False, argsrepr=told_args(name, args), **bounds)
+    except (*AWAY, *quorum.AWAY, *app.connection_for_write().connection_errors) as error:
         log().warning("task.not_sent", task=name, reason=type(error).__name__)
         return False
     return True

@@ -9,10 +9,14 @@ from typing import Any
 from celery.beat import ScheduleEntry, Scheduler
 from kombu.exceptions import KombuError
 
+from shared.broker import sending
 from shared.logs import log
 
 #: A lane with more waiting messages has no use for another wake-up; a day without workers would leave 100,000.
 MOST_WAITING = 1_000
+
+#: A broker that takes nothing must not hold beat up: the next run is due soon.
+SEND_S = 5.0
 
 _STARTED_AT, _STARTED = datetime.now(UTC), time.monotonic()
 
@@ -41,6 +45,7 @@ class BoundedScheduler(Scheduler):  # type: ignore[misc]
         if self._waiting(queue) > MOST_WAITING:
             log().warning("beat.lane_full", queue=queue, task=entry.task)
             return
+        entry.options.update(sending(SEND_S))
         super().apply_entry(entry, producer=producer)
 
     def _waiting(self, queue: str) -> int:

@@ -67,9 +67,10 @@ class Transport(redis.Transport):
 class Connection(KombuConnection):
     """A connection that is tried again every `RECONNECT_S`, unless told otherwise."""
 
-    def get_transport_cls(self) -> type[virtual.Transport]:
-        """Return the class of the transport."""
-        return Transport
+    def get_transport_cls(self) -> Any:
+        """Return the class of the transport: of Redis ours, of others kombu's."""
+        found = super().get_transport_cls()  # type: ignore[no-untyped-call]
+        return Transport if found is redis.Transport else found
 
     def ensure_connection(self, *args: Any, **kwargs: Any) -> Connection:
         """Return the connection once it is established; kombu says how it waits and what it raises."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery import signals
@@ -16,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from shared.broker import Probe, is_amqp
 from shared.errors import StartError
 from shared.logs import log, place_of
 from shared.settings import settings
@@ -43,28 +46,32 @@ def _start(**_: Any) -> None:
 
 def _stand_by() -> None:
     broker.stand_in()
-    client = _client()
+    takes_messages = _question()
     while True:
         try:
-            look(client)
+            look(takes_messages)
         except Exception as error:
             # The thread goes on: nobody would start it again.
             log().error("standby.failed", reason=type(error).__name__, where=place_of(error))
         threading.Event().wait(LOOK_S)
 
 
-def _client() -> Redis:
+def _question() -> Callable[[], bool]:
+    """Return what tells whether the broker takes anything just now."""
     url = settings().broker_url
     if url is None:
         raise StartError("No broker: set CARILLON_BROKER_URL, or start with `make up`.")
+    if is_amqp(url.get_secret_value()):
+        return Probe(url.get_secret_value(), LOOK_S).takes_messages
     once = Retry(NoBackoff(), 0)
-    return Redis.from_url(url.get_secret_value(), socket_timeout=LOOK_S, socket_connect_timeout=LOOK_S, retry=once)
+    client = Redis.from_url(url.get_secret_value(), socket_timeout=LOOK_S, socket_connect_timeout=LOOK_S, retry=once)
+    return partial(_takes_messages, client)
 
 
-def look(client: Redis) -> None:
+def look(takes_messages: Callable[[], bool]) -> None:
     """See whether the broker is there; while it is not, fan out what is pending and sweep, once."""
     tries = 1 if broker.away.is_set() else LOOKS
-    if any(_takes_messages(client) for _ in range(tries)):
+    if any(takes_messages() for _ in range(tries)):
         if broker.away.is_set():
             log().info("broker.back")
             broker.away.clear()

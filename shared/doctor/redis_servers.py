@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from shared import overview
+from shared import broker, overview
 from shared.doctor.finding import Finding, graver_in_production, skew_finding
 from shared.settings import Settings
 
@@ -32,8 +32,18 @@ def checks(chosen: Settings) -> Iterator[Finding]:
             continue
         if url is None:
             yield Finding("failure", name, f"no address of {what} is known", f"set {setting}, or start with `make up`")
+        elif broker.is_amqp(url):
+            yield _rabbitmq(name, what, loss, url)
         elif url.startswith(("redis", "unix")):
             yield from _one(name, what, loss, url, chosen)
+
+
+def _rabbitmq(name: str, what: str, loss: str, url: str) -> Finding:
+    with broker.probing(url, overview.PATIENCE_SECONDS) as probe:
+        if probe.takes_messages():
+            return Finding("ok", name, f"{what} takes messages (RabbitMQ)")
+    advice = "start it, correct CARILLON_BROKER_URL, or look for an alarm of its memory or disk"
+    return Finding("failure", name, f"{what} takes no messages: {loss}", advice)
 
 
 def _one(name: str, what: str, loss: str, url: str, chosen: Settings) -> Iterator[Finding]:
