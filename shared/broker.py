@@ -89,7 +89,9 @@ class Probe:
             # Of the socket itself: opening a channel knows no other limit.
             limits = {"read_timeout": self._timeout_s, "write_timeout": self._timeout_s}
             options = {"confirm_publish": True, **limits}
-            target: Any = Connection(self._url, connect_timeout=self._timeout_s, transport_options=options)
+            target: Any = Connection(  # type: ignore[no-untyped-call]
+                self._url, connect_timeout=self._timeout_s, transport_options=options
+            )
             self._connection, self._open = target.transport.establish_connection(), None
         if self._open is None or not self._open.is_open:
             self._open = self._connection.channel()

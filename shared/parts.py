@@ -101,16 +101,36 @@ def embedded_servers(settings: Settings) -> tuple[EmbeddedPostgres | None, Embed
     return postgres, EmbeddedRedis(settings.data_dir / "redis") if needed else None
 
 
+def arguments_of(part: str, settings: Settings) -> list[str]:
+    """Return what Python runs as one of our own processes, by its name: the same under `carillon up` and alone."""
+    celery = ["celery", "--quiet", "-A", "workers.app:app"]
+    level = f"--loglevel={settings.log_level}"
+    if part in LANES:
+        return [
+            *celery, "worker", f"--queues={','.join(LANES[part])}", f"--hostname={part}@%h",
+            f"--concurrency={settings.worker_concurrency}", level, "--without-mingle", "--without-gossip",
+        ]  # fmt: skip
+    return {
+        "api": [
+            "uvicorn", "api.app:create_app", "--factory", f"--host={settings.host}", f"--port={settings.port}",
+            "--loop=uvloop", "--http=httptools", "--ws=none", "--no-access-log", "--no-server-header",
+            "--no-proxy-headers", f"--timeout-graceful-shutdown={API_GRACE_SECONDS}",
+        ],
+        "relay": ["workers.relay"],
+        "beat": [*celery, "beat", "--pidfile=", level],
+        "flower": [*celery, "flower"],
+    }[part]  # fmt: skip
+
+
+#: What `carillon run` takes.
+OWN_PARTS = ("api", *LANES, "relay", "beat", "flower")
+
+
 def api_part(settings: Settings, environment: Mapping[str, str]) -> Part:
     """Return the API. It is ready when everything is: database, migrations, Redis, broker and every lane's worker."""
-    command = _python(
-        "uvicorn", "api.app:create_app", "--factory", f"--host={settings.host}", f"--port={settings.port}",
-        "--loop=uvloop", "--http=httptools", "--ws=none", "--no-access-log", "--no-server-header", "--no-proxy-headers",
-        f"--timeout-graceful-shutdown={API_GRACE_SECONDS}",
-    )  # fmt: skip
     return Part(
         name="api",
-        command=command,
+        command=_python(*arguments_of("api", settings)),
         environment=environment,
         folder=PROJECT_ROOT,
         is_ready=partial(_answers, f"{local_url(settings.host, settings.port)}/readyz?full=1"),
@@ -126,15 +146,9 @@ def local_url(host: str, port: int) -> str:
 
 def worker_part(lane: str, settings: Settings, environment: Mapping[str, str]) -> Part:
     """Return one lane's Celery worker."""
-    command = _python(
-        "celery", "--quiet", "-A", "workers.app:app", "worker",
-        f"--queues={','.join(LANES[lane])}", f"--hostname={lane}@%h",
-        f"--concurrency={settings.worker_concurrency}", f"--loglevel={settings.log_level}",
-        "--without-mingle", "--without-gossip",
-    )  # fmt: skip
     return Part(
         name=lane,
-        command=command,
+        command=_python(*arguments_of(lane, settings)),
         environment=environment,
         folder=PROJECT_ROOT,
         stop_seconds=WORKER_STOP_SECONDS,
@@ -148,31 +162,33 @@ def relay_part(environment: Mapping[str, str]) -> Part:
 
 def beat_part(settings: Settings, environment: Mapping[str, str]) -> Part:
     """Return Celery's beat. Its jobs are told by intervals alone, so it keeps no file."""
-    command = _python(
-        "celery", "--quiet", "-A", "workers.app:app", "beat", "--pidfile=", f"--loglevel={settings.log_level}"
-    )
+    command = _python(*arguments_of("beat", settings))
     return Part(name="beat", command=command, environment=environment, folder=PROJECT_ROOT)
 
 
-def flower_part(settings: Settings, environment: Mapping[str, str], password: str, cookie_secret: str) -> Part:
-    """Return Flower on loopback, behind a password. All of its settings go by environment: `ps` shows none."""
-    database = settings.data_dir / "flower"
-    flower = {
-        "FLOWER_ADDRESS": "127.0.0.1",
+def flower_environment(settings: Settings, address: str, password: str, cookie_secret: str) -> dict[str, str]:
+    """Return Flower's own settings. All go by environment: `ps` shows none."""
+    return {
+        "FLOWER_ADDRESS": address,
         "FLOWER_PORT": str(settings.flower_port),
         "FLOWER_BASIC_AUTH": f"{settings.flower_user}:{password}",
         "FLOWER_COOKIE_SECRET": cookie_secret,
         "FLOWER_PERSISTENT": "true",
-        "FLOWER_DB": str(database),
+        "FLOWER_DB": str(settings.data_dir / "flower"),
         # A task's arguments are ids in words, and its result is nothing: the columns that say something.
         "FLOWER_TASKS_COLUMNS": "name,state,args,received,started,runtime,worker,uuid",
     }
+
+
+def flower_part(settings: Settings, environment: Mapping[str, str], password: str, cookie_secret: str) -> Part:
+    """Return Flower on loopback, behind a password."""
+    flower = flower_environment(settings, "127.0.0.1", password, cookie_secret)
     return Part(
         name="flower",
-        command=_python("celery", "--quiet", "-A", "workers.app:app", "flower"),
+        command=_python(*arguments_of("flower", settings)),
         environment={**environment, **flower},
         folder=PROJECT_ROOT,
-        prepare=_DropAfterDeath(database),
+        prepare=_DropAfterDeath(settings.data_dir / "flower"),
         is_ready=partial(_answers, f"http://127.0.0.1:{settings.flower_port}/healthcheck"),
     )
 

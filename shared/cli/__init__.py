@@ -19,6 +19,7 @@ from shared.cli import (
     publish,
     recipients,
     revoke,
+    run_part,
     status,
     tail,
 )
@@ -63,6 +64,8 @@ app.command()(explain.explain)
 app.command()(keys.token)
 app.command()(revoke.revoke)
 app.command()(outbox.relay)
+app.command(name="run")(run_part.run_part)
+app.command()(run_part.health)
 app.add_typer(keys.key_app, name="key")
 app.add_typer(keys.secret_app, name="secret")
 app.add_typer(recipients.recipients_app, name="recipients")
