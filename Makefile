@@ -17,7 +17,7 @@ ifdef FLOWER_PORT
 export CARILLON_FLOWER_PORT := $(FLOWER_PORT)
 endif
 
-.PHONY: help up schemathesis test check fmt bench bench-peers fault fault-mutations screenshots lock audit clean
+.PHONY: help up schemathesis test check fmt bench bench-peers deploy-test fault fault-mutations screenshots lock audit clean
 
 help:  ## Show these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -45,6 +45,11 @@ bench: $(VENV)/.development  ## Measure the whole way, from the event to the str
 bench-peers: $(VENV)/.development  ## Measure the edge beside other servers, one after the other, and write docs/performance.md (installs nchan on Debian)
 	@[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || apt-get install --yes --quiet nginx libnginx-mod-nchan gcc
 	@$(BIN)/python -m bench.peers --runs 5 --write $(PEERS)
+
+deploy-test: $(VENV)/.development  ## Run the tests of RabbitMQ, Redis Cluster and PgBouncer, which Debian's packages bring
+	@for program in redis-server pgbouncer rabbitmqctl; do PATH="$$PATH:/usr/sbin" command -v $$program >/dev/null \
+	  || { echo "$$program is missing: apt-get install redis-server pgbouncer rabbitmq-server" >&2; exit 1; }; done
+	@CARILLON_DEPLOY_TESTS=1 $(BIN)/pytest tests/deploy
 
 fault: $(VENV)/.development  ## Break every part under load, for an hour, and write docs/faults.md (it goes on where it was stopped)
 	@$(BIN)/python -m tests.fault.runner
