@@ -73,7 +73,7 @@ async def _database_fault(name: str) -> tuple[str | None, bool]:
         if not db.is_unmigrated(error):
             raise
         return "migrations", False
-    return (None if revision == db.head_revision() else "migrations"), beating == len(LANES)
+    return (None if db.is_migrated(revision) else "migrations"), beating == len(LANES)
 
 
 async def _pings(url: str) -> bool:

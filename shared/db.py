@@ -270,8 +270,16 @@ def head_revision() -> str | None:
     return ScriptDirectory.from_config(_alembic()).get_current_head()
 
 
+def is_migrated(revision: str | None) -> bool:
+    """Tell whether a database at this revision has all that this code needs: its newest migration or a newer release's.
+
+    Newer ones only add while this release may still run (docs/deployment.md). Revisions are numbers of four digits.
+    """
+    return revision is not None and revision >= (head_revision() or "")
+
+
 def migrate(url: str, application: str | None = None) -> None:
-    """Bring the database to the newest revision; safe to call at any time, by several processes at once.
+    """Bring the database to the newest revision; safe to call at any time, by several processes and releases at once.
 
     Afterwards the `deployment` row names this server's epoch: a new one if the database was copied to another server;
     and the login `application` may take on the product's roles. Raises `StartError` where `url`'s login may not make
@@ -284,8 +292,10 @@ def migrate(url: str, application: str | None = None) -> None:
             _take_turn(turn)
             ensure_roles(connection, application)
             connection.commit()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            # A newer release's database stays as it is: alembic would not know its revision.
+            if not is_migrated(current_revision(url)):
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
             connection.execute(RECORD_DEPLOYMENT)
             connection.commit()
     finally:

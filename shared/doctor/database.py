@@ -75,6 +75,9 @@ def _migrations(connection: Connection, _: Settings) -> Iterator[Finding]:
         yield Finding("ok", "migrations", f"every migration is there ({there})")
         return
     what = f"the database is at migration {there}, the program at {db.head_revision()}"
+    if db.is_migrated(there):
+        yield Finding("warning", "migrations", what, "this is an older release: end the upgrade, or the way back")
+        return
     yield Finding("failure", "migrations", what, "run `carillon migrate`, with this version of the program")
 
 
