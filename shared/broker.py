@@ -86,16 +86,26 @@ class Probe:
     def _channel(self) -> Any:
         """Return an open channel, on a connection that is made if need be."""
         if self._connection is None:
-            # Of the socket itself: opening a channel knows no other limit.
-            limits = {"read_timeout": self._timeout_s, "write_timeout": self._timeout_s}
-            options = {"confirm_publish": True, **limits}
-            target: Any = Connection(  # type: ignore[no-untyped-call]
-                self._url, connect_timeout=self._timeout_s, transport_options=options
-            )
-            self._connection, self._open = target.transport.establish_connection(), None
+            self._connection, self._open = self._connected(), None
         if self._open is None or not self._open.is_open:
             self._open = self._connection.channel()
         return self._open
+
+    def _connected(self) -> Any:
+        """Return a connection to the first server that lets one in: a URL may name several, with `;` between."""
+        away: Exception | None = None
+        for url in self._url.split(";"):
+            # Of the socket itself: opening a channel knows no other limit.
+            limits = {"read_timeout": self._timeout_s, "write_timeout": self._timeout_s}
+            options = {"confirm_publish": True, **limits}
+            try:
+                target: Any = Connection(  # type: ignore[no-untyped-call]
+                    url, connect_timeout=self._timeout_s, transport_options=options
+                )
+                return target.transport.establish_connection()
+            except AWAY as error:
+                away = error
+        raise away or OSError("no server is named")
 
     def close(self) -> None:
         """Drop the connection, without a word: a server that takes nothing would not answer to a goodbye."""

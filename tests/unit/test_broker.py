@@ -57,7 +57,8 @@ def test_on_redis_nothing_of_rabbitmq_is_told() -> None:
 def test_each_kind_of_broker_has_its_transport() -> None:
     connection: Any = workers_broker.Connection
     assert connection(URL).get_transport_cls() is pyamqp.Transport
-    assert connection(REDIS).get_transport_cls() is workers_broker.Transport
+    for url in (REDIS, "rediss://h", "redis+socket:///run/redis.sock"):
+        assert connection(url).get_transport_cls() is workers_broker.Transport
     assert issubclass(workers_broker.Transport, kombu_redis.Transport)
 
 
@@ -74,6 +75,28 @@ def test_a_rabbitmq_that_is_away_takes_nothing_and_is_asked_anew() -> None:
     with pytest.raises(broker.AWAY):
         probe.waiting(QUEUES)
     assert broker.waiting(f"amqp://127.0.0.1:{free_port()}//", (), 1.0) is None
+
+
+def test_of_several_servers_the_first_that_lets_one_in_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Target:
+        """Stands for a server of kombu's: only the second lets anybody in."""
+
+        def __init__(self, url: str, **_: Any) -> None:
+            asked.append(url)
+            self.transport = self
+
+        def establish_connection(self) -> str:
+            if "two" not in asked[-1]:
+                raise ConnectionRefusedError
+            return asked[-1]
+
+    monkeypatch.setattr(broker, "Connection", Target)
+    assert broker.Probe("amqp://one;amqp://two;amqp://three", 1.0)._connected() == "amqp://two"
+    assert asked == ["amqp://one", "amqp://two"]
+    with pytest.raises(ConnectionRefusedError):
+        broker.Probe("amqp://one;amqp://three", 1.0)._connected()
 
 
 class _App:
