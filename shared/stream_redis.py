@@ -6,7 +6,8 @@ ordinary channel of a cluster is repeated by every server to every other.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 from redis import Redis
@@ -97,6 +98,33 @@ class Client:
         if self._made is None:
             self._made = _client(self._timeout_s)
         return self._made
+
+
+Message = tuple[str, bytes]
+#: Of each server of a cluster its own client, and the messages of its channels.
+Shares = dict[str, tuple[Redis, list[Message]]]
+
+
+def by_server(cluster: Any, messages: Iterable[Message]) -> tuple[Shares, list[Message]]:
+    """Return the messages by the servers of their channels, in order; and those whose channels nobody has."""
+    shares: Shares = {}
+    unplaced: list[Message] = []
+    for message in messages:
+        try:
+            node = cluster.get_node_from_key(message[0])
+        except AWAY:
+            unplaced.append(message)
+            continue
+        if node.name not in shares:
+            shares[node.name] = cluster.get_redis_connection(node), []
+        shares[node.name][1].append(message)
+    return shares, unplaced
+
+
+def refresh(cluster: Any) -> None:
+    """Ask a cluster's servers who has which slots now. Where none answers, what was known stays."""
+    with suppress(*AWAY):
+        cluster.nodes_manager.initialize()
 
 
 def publisher(client: Any) -> Callable[[str | bytes, bytes], Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import orjson
 from redis import Redis
@@ -16,7 +16,7 @@ from redis import Redis
 from shared import metrics
 from shared.logs import log
 from shared.settings import settings
-from shared.stream_redis import AWAY, Client, publisher, url_of
+from shared.stream_redis import AWAY, Client, by_server, is_cluster, publisher, refresh, url_of
 from shared.wake import CONTROL_CHANNEL
 
 #: A fan-out waits no longer than this for Redis; redis-py's own 5 s and 10 retries would hold up a whole lane.
@@ -44,6 +44,8 @@ class _Link:
     pause_s: float = PAUSE_S
     #: When it was last told how long ago something was committed.
     stamped_at: float = 0.0
+    #: When a cluster's servers were last asked who has which slots.
+    refreshed_at: float = 0.0
 
 
 @lru_cache(maxsize=4)
@@ -55,6 +57,12 @@ def _link() -> _Link:
     return _link_to(url_of(settings()))
 
 
+@lru_cache(maxsize=64)
+def _link_within(_url: str, _server: str, client: Redis) -> _Link:
+    """Return the link to one server of a cluster: one that is away holds up no other."""
+    return _Link(lambda: client)
+
+
 def redis_client() -> Redis:
     """Return this process's client of the data Redis: short timeouts, no silent retries."""
     return _link().client()
@@ -63,26 +71,67 @@ def redis_client() -> Redis:
 def forget_connections() -> None:
     """Let a forked process open connections of its own."""
     _link_to.cache_clear()
+    _link_within.cache_clear()
 
 
 def publish(messages: Sequence[Message]) -> int:
-    """Publish messages in order; returns how many Redis took. Never raises."""
+    """Publish messages, those of one channel in order; returns how many Redis took. Never raises."""
     link = _link()
-    if time.monotonic() < link.paused_until:
-        metrics.UNPUBLISHED.add(len(messages))
-        log().warning("publish.dropped", messages=len(messages), reason="paused")
+    if is_cluster():
+        return _publish_to_cluster(link, messages)
+    return _publish_by(link, messages, lambda: _stamp(link))
+
+
+def _publish_to_cluster(whole: _Link, messages: Sequence[Message]) -> int:
+    """Publish each channel's messages to the server that has its slot, one server after the other."""
+    if _is_paused(whole, messages):
         return 0
-    stamp = _stamp(link)
-    taken = 0
+    try:
+        cluster = whole.client()
+    except AWAY as error:
+        return _failed(whole, messages, 0, error)
+    shares, unplaced = by_server(cluster, messages)
+    stamps, _ = by_server(cluster, _stamp(whole) if messages else ())
+    url, taken = url_of(settings()), 0
+    for server, (client, some) in shares.items():
+        stamp = stamps[server][1] if server in stamps else ()
+        taken += _publish_by(_link_within(url, server, client), some, partial(tuple, stamp))
+    metrics.UNPUBLISHED.add(len(unplaced))
+    if taken < len(messages) and time.monotonic() - whole.refreshed_at > PAUSE_S:
+        whole.refreshed_at = time.monotonic()
+        refresh(cluster)
+    return taken
+
+
+def _publish_by(link: _Link, messages: Sequence[Message], stamp_of: Callable[[], Sequence[Message]]) -> int:
+    if _is_paused(link, messages):
+        return 0
+    stamp, taken = stamp_of(), 0
     try:
         for start in range(0, len(messages), PIPELINE):
             last = start + PIPELINE >= len(messages)
-            taken += _publish_some(messages[start : start + PIPELINE], stamp if last else ())
+            taken += _publish_some(link, messages[start : start + PIPELINE], stamp if last else ())
         link.pause_s = PAUSE_S
     except AWAY as error:
-        link.paused_until = time.monotonic() + link.pause_s
-        link.pause_s = min(2 * link.pause_s, MAX_PAUSE_S)
-        log().warning("publish.dropped", messages=len(messages) - taken, reason=type(error).__name__)
+        return _failed(link, messages, taken, error)
+    metrics.PUBLISHED.add(taken)
+    return taken
+
+
+def _is_paused(link: _Link, messages: Sequence[Message]) -> bool:
+    """Tell whether nothing is tried just now; then the messages are dropped."""
+    if time.monotonic() >= link.paused_until:
+        return False
+    metrics.UNPUBLISHED.add(len(messages))
+    log().warning("publish.dropped", messages=len(messages), reason="paused")
+    return True
+
+
+def _failed(link: _Link, messages: Sequence[Message], taken: int, error: Exception) -> int:
+    """Pause after a failure, for longer each time; returns how many were taken before it."""
+    link.paused_until = time.monotonic() + link.pause_s
+    link.pause_s = min(2 * link.pause_s, MAX_PAUSE_S)
+    log().warning("publish.dropped", messages=len(messages) - taken, reason=type(error).__name__)
     metrics.PUBLISHED.add(taken)
     metrics.UNPUBLISHED.add(len(messages) - taken)
     return taken
@@ -97,8 +146,8 @@ def _stamp(link: _Link) -> Sequence[Message]:
     return ((CONTROL_CHANNEL, orjson.dumps({"stamp": {"committedAt": now}})),)
 
 
-def _publish_some(messages: Sequence[Message], stamp: Sequence[Message]) -> int:
-    with redis_client().pipeline(transaction=False) as pipeline:
+def _publish_some(link: _Link, messages: Sequence[Message], stamp: Sequence[Message]) -> int:
+    with link.client().pipeline(transaction=False) as pipeline:
         tell = publisher(pipeline)
         for channel, body in (*messages, *stamp):
             tell(channel, body)

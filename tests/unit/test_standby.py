@@ -1,0 +1,55 @@
+"""What tells a worker whether its broker takes anything, by the kind of the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from structlog.testing import capture_logs
+
+from shared.broker import Probe
+from shared.errors import StartError
+from shared.settings import load_settings
+from workers import broker, standby
+
+
+@pytest.fixture(autouse=True)
+def there() -> Iterator[None]:
+    """The broker counts as being there before and after a test."""
+    broker.away.clear()
+    yield
+    broker.away.clear()
+
+
+def _use(monkeypatch: pytest.MonkeyPatch, url: str | None) -> None:
+    made = load_settings(broker_url=url)
+    monkeypatch.setattr(standby, "settings", lambda: made)
+
+
+def test_rabbitmq_is_asked_to_confirm_a_message_and_redis_to_keep_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    _use(monkeypatch, "amqp://guest:guest@rabbit//")
+    asked = standby._question()
+    assert isinstance(getattr(asked, "__self__", None), Probe)
+    _use(monkeypatch, "redis://broker")
+    asked = standby._question()
+    assert isinstance(asked, partial)
+    assert asked.func is standby._takes_messages
+    _use(monkeypatch, None)
+    with pytest.raises(StartError, match="CARILLON_BROKER_URL"):
+        standby._question()
+
+
+def test_two_answers_in_a_row_must_fail_and_one_brings_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is away the work is done here, once for each look."""
+    worked: list[str] = []
+    monkeypatch.setattr(standby, "suspect_predecessors", lambda: None)
+    monkeypatch.setattr(standby, "in_every_database", lambda name, _work: worked.append(name))
+    answers = iter([False, True, False, False, False, True])
+    with capture_logs() as told:
+        for _ in range(4):
+            standby.look(lambda: next(answers))
+    assert [line["event"] for line in told] == ["broker.away", "broker.back"]
+    assert worked == ["standby", "standby"]
+    assert not broker.away.is_set()
+    assert list(answers) == []
