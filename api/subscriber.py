@@ -150,8 +150,8 @@ class _Connection(asyncio.Protocol):
 class RedisSubscriber:
     """Listens to channels of one server. Between `start` and `stop` it holds one connection, or tries to get one.
 
-    `address` stands in for the URL's host and port. `on_moved()` is called when the server says that a wanted channel
-    is not its own (any more).
+    `address` stands in for the URL's host and port. `on_moved()` is called when the server ends a wanted channel's
+    subscription, since its slot has gone to another one.
     """
 
     def __init__(
@@ -293,8 +293,8 @@ class RedisSubscriber:
 
     def _refused(self, reason: str) -> None:
         if self._words.sharded and reason.startswith(("MOVED", "CLUSTERDOWN")):
+            # Whoever looks after the cluster sees a connection that is down, and asks who has its slots.
             log().info("subscriber.moved", reason=reason.partition(" ")[0])
-            self._on_moved()
         else:
             log().error("subscriber.refused", reason=reason)
         if self._connecting is not None:
