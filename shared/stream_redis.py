@@ -78,25 +78,28 @@ def async_client(timeout_s: float) -> AsyncRedis:
     return cast("AsyncRedis", AsyncCluster(startup_nodes=nodes, **arguments))
 
 
-def _client(timeout_s: float) -> Redis:
-    chosen, once = settings(), Retry(NoBackoff(), 0)
+def _client(timeout_s: float, again: int) -> Redis:
+    chosen, retry = settings(), Retry(NoBackoff(), again)
     if not is_cluster():
-        return Redis.from_url(url_of(chosen), socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=once)
+        return Redis.from_url(url_of(chosen), socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry)
     nodes = [ClusterNode(host, port) for host, port in first_nodes(chosen)]  # type: ignore[no-untyped-call]
-    return cast("Redis", RedisCluster(startup_nodes=nodes, retry=once, **_arguments(chosen, timeout_s)))
+    return cast("Redis", RedisCluster(startup_nodes=nodes, retry=retry, **_arguments(chosen, timeout_s)))
 
 
 class Client:
-    """A blocking client, made when it is first called for: a cluster's asks its servers for their slots at once."""
+    """A blocking client, made when it is first called for: a cluster's asks its servers for their slots at once.
 
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
+    `again`: how often a command that failed is tried anew; once mends a connection that Redis' restart has cut.
+    """
+
+    def __init__(self, timeout_s: float, again: int = 0) -> None:
+        self._timeout_s, self._again = timeout_s, again
         self._made: Redis | None = None
 
     def __call__(self) -> Redis:
         """Return the client; raises one of `AWAY` where a cluster cannot be asked."""
         if self._made is None:
-            self._made = _client(self._timeout_s)
+            self._made = _client(self._timeout_s, self._again)
         return self._made
 
 
