@@ -72,11 +72,20 @@ class Waker:
                 return
 
     def _send(self, database: str) -> None:
+        if self._is_queued(database):
+            return
+        headers = database_headers(database)
         try:
-            if self._redis().set(wake_flag(database), 1, nx=True, px=WAKE_FLAG_MS):
-                headers = database_headers(database)
-                self._app.send_task(
-                    FAN_OUT_TASK, queue=FAN_OUT_QUEUE, headers=headers, ignore_result=True, retry=False, **SENDING
-                )
+            self._app.send_task(
+                FAN_OUT_TASK, queue=FAN_OUT_QUEUE, headers=headers, ignore_result=True, retry=False, **SENDING
+            )
         except (*AWAY, *quorum.AWAY, *self._app.connection_for_write().connection_errors) as error:
             log().warning("wake.dropped", reason=type(error).__name__)
+
+    def _is_queued(self, database: str) -> bool:
+        """Tell whether a wake-up is queued already. Where Redis cannot tell, the broker may still take one more."""
+        try:
+            return not self._redis().set(wake_flag(database), 1, nx=True, px=WAKE_FLAG_MS)
+        except AWAY as error:
+            log().warning("wake.unmarked", reason=type(error).__name__)
+            return False

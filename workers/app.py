@@ -229,17 +229,20 @@ def told_args(name: str, args: Sequence[int | str]) -> str:
 def wake() -> bool:
     """Ask for a look at the queue of record, after a commit. One wake-up that is already queued is enough.
 
-    Returns False where Redis or the broker is away: then the sweeper finds the events within two seconds. Never raises.
+    Returns False where the broker is away: then the sweeper finds the events within two seconds. Never raises.
     """
     if broker.away.is_set():
         return False
+    return _is_queued() or send(FAN_OUT_TASK)
+
+
+def _is_queued() -> bool:
+    """Tell whether a wake-up is queued already. Where Redis cannot tell, the broker may still take one more."""
     try:
-        if not redis_client().set(wake_flag(databases.current()), 1, nx=True, px=WAKE_FLAG_MS):
-            return True
+        return not redis_client().set(wake_flag(databases.current()), 1, nx=True, px=WAKE_FLAG_MS)
     except AWAY as error:
-        log().warning("wake.not_sent", reason=type(error).__name__)
+        log().warning("wake.unmarked", reason=type(error).__name__)
         return False
-    return send(FAN_OUT_TASK)
 
 
 #: Told for every task, or telling a failure with the text of its exception; `task.failed` says what is needed.

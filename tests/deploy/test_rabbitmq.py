@@ -10,7 +10,7 @@ import pytest
 from celery import Celery
 from standardwebhooks import Webhook
 
-from shared import broker, db, signing
+from shared import broker, db, directory, signing
 from shared.settings import settings
 from shared.wake import ACCEPT_QUEUE, ACCEPT_TASK, FAN_OUT_QUEUE, MAINTENANCE_QUEUE
 from tests.deploy.servers import ANSWER_S, RabbitMQ
@@ -68,6 +68,7 @@ def test_a_producer_posts_over_celery_and_gets_its_answer(
     producer: Celery, configured: dict[str, str], new_worker: Callable[..., Worker]
 ) -> None:
     with db.transaction("*") as connection:
+        directory.ensure_tenant(connection, TENANT)
         secret_id, secret = signing.create_secret(connection, "celery", TENANT)
     new_worker()
     body, moment = json.dumps(envelope("over-celery")), datetime.now(UTC)
