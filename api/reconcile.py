@@ -15,7 +15,7 @@ from typing import Protocol
 
 from api.homes import home_of
 from api.order import State
-from api.read import HEADS_IN_ONE_QUERY, Batches, Told, Wanted, fetch_behind
+from api.read import Batches, Told, Wanted, fetch_behind, pieces
 from api.sse import Inbox, Stream
 from api.tasks import end
 from shared import databases
@@ -146,8 +146,7 @@ class Reconciler:
     async def _suspects(self, database: str, inboxes: list[Inbox]) -> list[tuple[Stream, Cursor]]:
         """Return the streams of a database's inboxes that lack something, and up to where."""
         suspects: list[tuple[Stream, Cursor]] = []
-        for start in range(0, len(inboxes), HEADS_IN_ONE_QUERY):
-            piece = inboxes[start : start + HEADS_IN_ONE_QUERY]
+        for piece in pieces(inboxes):
             followed = [(inbox, cursor) for inbox in piece if (cursor := _lowest(inbox)) is not None]
             for inbox, head in await fetch_behind(database, followed) if followed else ():
                 self._hub.learn_key(inbox, head.key)

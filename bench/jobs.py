@@ -28,7 +28,7 @@ import psycopg
 import redis
 
 import beat_schedule
-from bench.plans import fill
+from bench.stored import fill
 from shared import catalog as catalogs
 from shared import db
 from shared.catalog import Catalog
@@ -62,7 +62,7 @@ def servers(each: int) -> Iterator[tuple[str, str]]:
         redis_server.start()
         try:
             db.migrate(postgres.url(), postgres.application)
-            os.environ.update(_environment(postgres.url(), redis_server, each))
+            os.environ.update(environment(postgres.url(), redis_server, each - SURPLUS))
             yield postgres.url(), redis_server.url(0)
         finally:
             db.forget_engines()
@@ -70,14 +70,15 @@ def servers(each: int) -> Iterator[tuple[str, str]]:
             postgres.stop()
 
 
-def _environment(database_url: str, server: EmbeddedRedis, each: int) -> dict[str, str]:
+def environment(database_url: str, server: EmbeddedRedis, cap: int) -> dict[str, str]:
+    """Return the settings of a process that works with these servers."""
     return {
         "CARILLON_DATABASE_URL": database_url,
         "CARILLON_REDIS_URL": server.url(0),
         "CARILLON_BROKER_URL": server.url(1),
         "CARILLON_SECRET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "CARILLON_JWT_SECRET": secrets.token_urlsafe(48),
-        "CARILLON_INBOX_CAP": str(each - SURPLUS),
+        "CARILLON_INBOX_CAP": str(cap),
     }
 
 

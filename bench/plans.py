@@ -25,12 +25,12 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import TextClause
 
+from bench.stored import TENANTS, fill
 from shared import db, inbox
 from shared.embedded import EmbeddedPostgres
 from shared.inbox_filter import Filter
 from shared.roles import APP
 
-TENANTS = 50
 MOST_MS = 1.0
 #: The first run brings the pages into memory; the quickest of the others tells what the plan costs on a shared machine.
 RUNS = 8
@@ -42,31 +42,6 @@ _SCAN = re.compile(r"Seq Scan on (\w+)")
 
 Statement = tuple[str, TextClause, dict[str, Any]]
 Session = psycopg.Connection[Any]
-
-
-def fill(session: Session, inboxes: int, each: int) -> None:
-    """Store `each` notifications in each of `inboxes` inboxes, one of each inbox after the other."""
-    session.execute("INSERT INTO tenants (id) SELECT 't' || g FROM generate_series(0, %s) g", (TENANTS - 1,))
-    session.execute(
-        """INSERT INTO inboxes (tenant, recipient, seq, created, unread, unseen, total)
-           SELECT 't' || g %% %s, 'r' || g, %s, %s, %s, %s, %s FROM generate_series(1, %s) g""",
-        (TENANTS, each, each, each - each // 2, each - each // 2, each, inboxes),
-    )
-    for ordinal in range(1, each + 1):
-        session.execute(_NOTIFICATIONS, {"ordinal": ordinal, "read": ordinal <= each // 2})
-    session.execute("VACUUM ANALYZE")
-
-
-_NOTIFICATIONS = """
-    INSERT INTO notifications (id, key, tenant, event_key, ordinal, created_seq, seq, type, priority, title, message,
-        action_url, metadata, created_at, seen_at, read_at)
-    SELECT gen_random_uuid(), key, tenant, %(ordinal)s, %(ordinal)s, %(ordinal)s, %(ordinal)s,
-           (ARRAY['grade.posted', 'ticket.assigned', 'certificate.issued'])[1 + %(ordinal)s %% 3], %(ordinal)s %% 4,
-           'Grade Posted', 'Your work in "Linear Algebra" was graded.', '/courses/' || key,
-           jsonb_build_object('courseId', (key %% 100)::text, 'ticketId', %(ordinal)s::text),
-           now() - %(ordinal)s * interval '1 minute',
-           CASE WHEN %(read)s THEN now() END, CASE WHEN %(read)s THEN now() END
-    FROM inboxes"""
 
 
 def statements(tenant: str, recipient: str, each: int) -> Iterator[Statement]:
@@ -173,8 +148,9 @@ def measure(url: str, inboxes: int, each: int) -> int:
         fill(session, inboxes, each)
         print(f"{inboxes * each:,} notifications in {inboxes:,} inboxes after {time.monotonic() - began:.0f} s")
         middle = inboxes // 2
-        become_application(session, f"t{middle % TENANTS}")
-        wrong = show(session, f"t{middle % TENANTS}", f"r{middle}", each)
+        tenant = TENANTS[middle % len(TENANTS)]
+        become_application(session, tenant)
+        wrong = show(session, tenant, f"r{middle}", each)
     print("\n" + ("\n".join(wrong) if wrong else f"each by index, each under {MOST_MS:g} ms"))
     return 1 if wrong else 0
 

@@ -66,6 +66,13 @@ def head_of(row: Row) -> Head:
     return Head(row["key"], Cursor(row["epoch"], row["head_seq"]), counters, row["floor_seq"])
 
 
+#: The inbox of each asked for (`a`), one probe of an index each. `OFFSET 0` keeps it so: as a join the planner, which
+#: knows nothing of how many tenants row-level security lets through, read all their inboxes (0.1 s at 100,000).
+_INBOX_OF_EACH = """
+    LEFT JOIN LATERAL (SELECT i.* FROM inboxes i WHERE i.tenant = a.tenant AND i.recipient = a.recipient OFFSET 0) i
+    ON true"""
+
+
 def read_head() -> TextClause:
     """Select the head of one inbox; always one row."""
     return text(
@@ -125,8 +132,7 @@ def read_changes() -> TextClause:
         SELECT a.place, {_HEAD}, {_ROW.replace("n.", "p.")}
         FROM deployment d CROSS JOIN unnest(CAST(:tenants AS text[]), CAST(:recipients AS text[]),
                   CAST(:epochs AS bigint[]), CAST(:seqs AS bigint[]))
-             WITH ORDINALITY AS a(tenant, recipient, epoch, seq, place)
-        LEFT JOIN inboxes i ON i.tenant = a.tenant AND i.recipient = a.recipient
+             WITH ORDINALITY AS a(tenant, recipient, epoch, seq, place) {_INBOX_OF_EACH}
         LEFT JOIN LATERAL (
             SELECT {_ROW} FROM notifications n
             WHERE n.key = i.key AND n.seq > a.seq AND a.epoch = d.epoch AND a.seq >= i.floor_seq
@@ -139,8 +145,7 @@ def read_heads() -> TextClause:
     """Select the heads of many inboxes in one query: `place` from 1. Parameters: tenants, recipients (arrays)."""
     return text(f"""SELECT a.place, {_HEAD} FROM deployment d
         CROSS JOIN unnest(CAST(:tenants AS text[]), CAST(:recipients AS text[]))
-             WITH ORDINALITY AS a(tenant, recipient, place)
-        LEFT JOIN inboxes i ON i.tenant = a.tenant AND i.recipient = a.recipient ORDER BY a.place""")
+             WITH ORDINALITY AS a(tenant, recipient, place) {_INBOX_OF_EACH} ORDER BY a.place""")
 
 
 def read_behind() -> TextClause:
@@ -151,8 +156,7 @@ def read_behind() -> TextClause:
     return text(f"""SELECT a.place, {_HEAD} FROM deployment d
         CROSS JOIN unnest(CAST(:tenants AS text[]), CAST(:recipients AS text[]), CAST(:epochs AS bigint[]),
                           CAST(:seqs AS bigint[]), CAST(:keys AS bigint[]))
-             WITH ORDINALITY AS a(tenant, recipient, epoch, seq, key, place)
-        LEFT JOIN inboxes i ON i.tenant = a.tenant AND i.recipient = a.recipient
+             WITH ORDINALITY AS a(tenant, recipient, epoch, seq, key, place) {_INBOX_OF_EACH}
         WHERE d.epoch <> a.epoch OR i.seq > a.seq OR i.key <> a.key ORDER BY a.place""")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from api.read import Batch, connected
+from api.read import HEADS_IN_ONE_QUERY, TENANTS_IN_ONE_QUERY, Batch, connected, pieces
 from api.sse import Inbox
 from shared.cursor import Cursor
 from shared.frames import Counters
@@ -89,3 +89,26 @@ def test_a_stream_is_told_its_heartbeat_as_the_contract_writes_it(
     monkeypatch.setenv("CARILLON_HEARTBEAT_SECONDS", seconds)
     head = Head(1, Cursor(1, 41), Counters(3, 1, 3))
     assert told in connected(Inbox("uni", "ada", b""), head, head.cursor)
+
+
+def _inboxes(tenants: int, each: int) -> list[Inbox]:
+    return [Inbox(f"t{number % tenants}", f"r{number}", b"c%d" % number) for number in range(tenants * each)]
+
+
+@pytest.mark.parametrize(
+    ("tenants", "each", "sizes"),
+    [
+        (0, 0, []),
+        (3, 1, [3]),
+        (1, HEADS_IN_ONE_QUERY, [HEADS_IN_ONE_QUERY]),
+        (1, HEADS_IN_ONE_QUERY + 1, [HEADS_IN_ONE_QUERY, 1]),
+        (3, 900, [1_800, 900]),
+        (2 * TENANTS_IN_ONE_QUERY + 1, 2, [2 * TENANTS_IN_ONE_QUERY, 2 * TENANTS_IN_ONE_QUERY, 2]),
+    ],
+)
+def test_inboxes_go_into_queries_by_tenants_and_all_of_them_once(tenants: int, each: int, sizes: list[int]) -> None:
+    inboxes = _inboxes(tenants, each)
+    found = list(pieces(inboxes))
+    assert [len(piece) for piece in found] == sizes
+    assert sorted(inbox.channel for piece in found for inbox in piece) == sorted(inbox.channel for inbox in inboxes)
+    assert all(len({inbox.tenant for inbox in piece}) <= TENANTS_IN_ONE_QUERY for piece in found)

@@ -1,0 +1,93 @@
+"""Cost over size: streams, recipients, history, rows; `python -m bench.scaling [--part rows] [--data FOLDER]`.
+
+Each part measures and writes `bench/results/scaling-<part>.json` and `docs/images/scaling-<part>.svg`; then all parts
+that were ever measured are put into `docs/performance.md`. Whether a cost grows as promised is worked out of the
+figures: the slope of a line through their logarithms (`bench/series.py`). What takes long to prepare lies in a kept
+folder (`--data`), and `--prepare` only makes that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench import report, scaling_history, scaling_rows, stored
+from bench.series import Series, rows_of
+from bench.svg import Panel, plot
+
+
+class Part(NamedTuple):
+    """One kind of size: what it is called on the axis, how it is measured and prepared, and what is said of it."""
+
+    axis: str
+    measure: Callable[[Path], list[Series]]
+    prepare: Callable[[Path], None] | None
+    words: str
+
+
+PARTS = {
+    "history": Part(
+        "notifications in an inbox", scaling_history.measure, None,
+        "Notifications in one inbox; the default cap is 100. The product's own functions with their transactions and "
+        "publishing, without HTTP and Celery, in 200 inboxes of each length. Medians of 180.",
+    ),
+    "rows": Part(
+        "notifications in the database", scaling_rows.measure, stored.make,
+        "Notifications in one PostgreSQL, 100 in each inbox, all in the system's memory; PostgreSQL's own cache is its "
+        "default of 128 MiB. Medians of 300 reads of random inboxes, and of 9 transactions of 500 inboxes each.",
+    ),
+}  # fmt: skip
+
+
+def panels(series: list[Series], axis: str) -> list[Panel]:
+    """Return a panel for each unit, in the order in which they come."""
+    units = dict.fromkeys(each.unit for each in series)
+    return [Panel(f"{unit} over {axis}", axis, [each for each in series if each.unit == unit]) for unit in units]
+
+
+def told(name: str, figures: dict[str, Any]) -> str:
+    """Return a part's words, table and picture, as Markdown."""
+    part, series = PARTS[name], [Series.of(each) for each in figures["series"]]
+    picture = f"![{part.axis}](images/scaling-{name}.svg)"
+    return "\n\n".join((f"### {part.axis.capitalize()}", part.words, report.table(*rows_of(series)), picture))
+
+
+def write(name: str, series: list[Series]) -> None:
+    """Leave a part's figures, picture and table where they belong."""
+    figures = {"machine": report.machine(), "series": [each.as_json() for each in series]}
+    report.save(f"scaling-{name}", figures)
+    (report.IMAGES / f"scaling-{name}.svg").write_text(plot(panels(series, PARTS[name].axis)))
+    kept = {each: report.load(f"scaling-{each}") for each in PARTS}
+    report.write("scaling", "\n\n".join(told(each, figures) for each, figures in kept.items() if figures))
+
+
+def run(name: str, folder: Path) -> None:
+    """Measure a part, print its table, write everything."""
+    series = PARTS[name].measure(folder / name)
+    print(report.table(*rows_of(series)), flush=True)
+    write(name, series)
+
+
+def main() -> None:
+    """Prepare or measure the parts asked for, all by default."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--part", action="append", choices=list(PARTS))
+    parser.add_argument("--data", type=Path, help="a folder that keeps what takes long to prepare")
+    parser.add_argument("--prepare", action="store_true", help="only prepare that")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="carillon-bench-") as temporary:
+        folder = chosen.data or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in chosen.part or PARTS:
+            prepare = PARTS[name].prepare
+            if not chosen.prepare:
+                run(name, folder)
+            elif prepare is not None:
+                prepare(folder / name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""Cost over the rows of a database, 10^5 to 10^7: what an inbox reads, and what fan-out and jobs write.
+
+The statements are the product's own, prepared, under row-level security as its roles, on random inboxes; the times are
+the client's, beside the server. Everything lies in the system's memory (it is read once before), and PostgreSQL's own
+cache is 128 MiB; commits are flushed.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+from sqlalchemy import TextClause
+
+from bench.series import Growth, Point, Series, point
+from bench.stored import EACH, SIZES, TENANTS, database_of, make, server
+from shared import chunks, deletions, fan_out, inbox
+from shared.embedded import EmbeddedPostgres
+from shared.inbox_filter import Filter
+from shared.notification_id import time_prefix
+from shared.roles import APP, EVERY_TENANT, WORKER
+
+Session = psycopg.Connection[Any]
+#: Reads of each kind that are timed, and those before that bring plans and pages into memory.
+READS, FIRST_READS = 300, 30
+HEADS = 500
+#: Inboxes that a chunk writes to: the smallest database has twice as many. They are those of the lower half of keys;
+#: what reads goes to the upper half.
+CHUNK, CHUNKS = 500, 9
+#: Beyond every event that `bench.stored` made.
+EVENT = 1_000_000
+_PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
+
+#: What is measured of each, and how it may grow.
+MEASURED: dict[str, tuple[str, Growth]] = {
+    "page of 20": ("ms", "constant"),
+    "unread count": ("ms", "constant"),
+    "changes after a cursor (10)": ("ms", "constant"),
+    f"heads of {HEADS} inboxes": ("ms", "constant"),
+    f"reconciling {HEADS} inboxes, none behind": ("ms", "constant"),
+    f"chunk of {CHUNK} written": ("ms", "constant"),
+    f"{CHUNK} expired": ("ms", "constant"),
+    f"{CHUNK} tombstones purged": ("ms", "constant"),
+    "stored, index included": ("MiB", "linear"),
+}
+
+
+#: Returns a statement's parameters for inboxes of these numbers.
+Given = Callable[[list[int]], dict[str, Any]]
+PLANS = ("force_custom_plan", "force_generic_plan")
+
+
+class Database:
+    """One database of `bench.stored`, and what is timed in it."""
+
+    def __init__(self, session: Session, rows: int) -> None:
+        self._session, self._inboxes = session, rows // EACH
+        self._random = random.Random(rows)
+        self._chunk = 0
+        session.row_factory = dict_row
+
+    def _execute(self, statement: TextClause, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        query = _PARAMETER.sub(r"%(\1)s", statement.text.replace("%", "%%"))
+        with self._session.cursor() as cursor:
+            cursor.execute(query.encode(), values, prepare=True)
+            return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def _as(self, role: str, tenants: list[str]) -> Iterator[None]:
+        with self._session.transaction():
+            self._session.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+            self._session.execute("SELECT set_config('app.tenants', %s, true)", ("{" + ",".join(tenants) + "}",))
+            yield
+
+    def read(self, statement: TextClause, given: Given, many: int = 1) -> list[float]:
+        """Return the milliseconds of reads of `many` random inboxes each; `given` are their numbers' parameters.
+
+        Of the two plans that a prepared statement may get, the one for these values and the one for any, the slower.
+        """
+        return max((self._read(mode, statement, given, many) for mode in PLANS), key=statistics.median)
+
+    def _read(self, mode: str, statement: TextClause, given: Given, many: int) -> list[float]:
+        self._session.execute(f"SET plan_cache_mode = {mode}")
+        taken = []
+        for _ in range(FIRST_READS + READS):
+            numbers = [self._random.randint(self._inboxes // 2 + 1, self._inboxes) for _ in range(many)]
+            with self._as(APP, sorted({_tenant(number) for number in numbers})):
+                values = given(numbers)
+                began = time.perf_counter()
+                self._execute(statement, values)
+                taken.append(1e3 * (time.perf_counter() - began))
+        return taken[FIRST_READS:]
+
+    def write(self) -> tuple[list[float], list[float], list[float]]:
+        """Write chunks of notifications that have expired, expire them, purge them: milliseconds for each transaction.
+
+        Afterwards there are as many rows as before.
+        """
+        written, expired, purged = [], [], []
+        for _ in range(CHUNKS):
+            keys = self._next_keys()
+            written.append(self._timed(lambda keys=keys: self._fan_out(keys)))  # type: ignore[misc]
+            expired.append(self._timed(self._expire))
+            purged.append(self._timed(self._purge))
+        return written, expired, purged
+
+    def _next_keys(self) -> list[int]:
+        start = self._random.randrange(self._inboxes // 2 // CHUNK) * CHUNK
+        self._chunk += 1
+        return list(range(start + 1, start + CHUNK + 1))
+
+    def _timed(self, work: Callable[[], int]) -> float:
+        began = time.perf_counter()
+        with self._as(WORKER, [EVERY_TENANT]):
+            done = work()
+        took = 1e3 * (time.perf_counter() - began)
+        assert done == CHUNK, done
+        return took
+
+    def _fan_out(self, keys: list[int]) -> int:
+        now = datetime.now(UTC)
+        self._execute(fan_out.lock_inboxes(), {"keys": keys})
+        given = {
+            "keys": keys, "prefix": time_prefix(now), "event_key": EVENT + self._chunk, "type": "system.announcement",
+            "priority": 1, "title": "Exams", "message": "The exams begin on Monday at nine in the great hall.",
+            "action_url": "/exams", "metadata": '{"examId":"1"}', "expires_at": now - timedelta(seconds=1),
+        }  # fmt: skip
+        return int(self._execute(chunks.multiply(), given)[0]["written"])
+
+    def _expire(self) -> int:
+        rows = self._execute(deletions.expired(), {"now": None, "limit": 2_000})
+        self._lock(rows)
+        given = {"ids": [row["id"] for row in rows], "reason": "expired", "now": datetime(2020, 1, 1, tzinfo=UTC)}
+        return sum(len(row["ids"]) for row in self._execute(deletions.delete_these(), given))
+
+    def _purge(self) -> int:
+        rows = self._execute(deletions.old_tombstones(), {"now": None, "days": 7, "limit": 2_000})
+        self._lock(rows)
+        return int(self._execute(deletions.purge_these(), {"ids": [row["id"] for row in rows]})[0]["count"])
+
+    def _lock(self, rows: list[dict[str, Any]]) -> None:
+        self._execute(fan_out.lock_inboxes(), {"keys": sorted(row["key"] for row in rows)})
+
+    def size(self) -> float:
+        """Return the MiB of notifications and inboxes with their indexes."""
+        question = "SELECT sum(pg_total_relation_size(r)) AS bytes FROM unnest('{notifications,inboxes}'::regclass[]) r"
+        row = self._session.execute(question).fetchone()
+        assert row is not None
+        return float(row["bytes"]) / 2**20
+
+
+def _tenant(number: int) -> str:
+    return TENANTS[number % len(TENANTS)]
+
+
+def _one(numbers: list[int]) -> dict[str, Any]:
+    return {"tenant": _tenant(numbers[0]), "recipient": f"r{numbers[0]}"}
+
+
+def _many(numbers: list[int]) -> dict[str, Any]:
+    return {"tenants": [_tenant(number) for number in numbers], "recipients": [f"r{number}" for number in numbers]}
+
+
+def _followed(numbers: list[int]) -> dict[str, Any]:
+    """Return what the reconciler asks for streams that have everything; an inbox's key is its number here."""
+    return {**_many(numbers), "epochs": [1] * len(numbers), "seqs": [EACH] * len(numbers), "keys": numbers}
+
+
+def measure_one(session: Session, rows: int) -> dict[str, Point]:
+    """Return what was measured of one database, by its name."""
+    database = Database(session, rows)
+    page, values = inbox.read_page(Filter())
+    shown = {"before": None, "limit": 20, **values}
+    after = {"epochs": [1], "seqs": [EACH - 10], "max_changes": 500, "max_rows": inbox.MAX_REPLAY_ROWS}
+    found: list[list[float]] = [
+        database.read(page, lambda numbers: {**_one(numbers), **shown}),
+        database.read(inbox.read_head(), _one),
+        database.read(inbox.read_changes(), lambda numbers: {**_many(numbers), **after}),
+        database.read(inbox.read_heads(), _many, HEADS),
+        database.read(inbox.read_behind(), _followed, HEADS),
+        *database.write(),
+        [database.size()],
+    ]
+    return {name: point(rows, values) for name, values in zip(MEASURED, found, strict=True)}
+
+
+def warm(postgres: EmbeddedPostgres, rows: int) -> None:
+    """Bring a database's files into the system's memory."""
+    with psycopg.connect(postgres.url("postgres")) as session:
+        question = "SELECT oid FROM pg_database WHERE datname = %s"
+        row = session.execute(question, (database_of(rows),)).fetchone()
+    assert row is not None
+    for file in (postgres.cluster / "base" / str(row[0])).iterdir():
+        with file.open("rb") as content:
+            while content.read(2**24):
+                pass
+
+
+def measure(folder: Path, sizes: tuple[int, ...] = SIZES) -> list[Series]:
+    """Measure the databases in `folder`; those that are missing are made first."""
+    make(folder, sizes)
+    found: dict[str, list[Point]] = {name: [] for name in MEASURED}
+    with server(folder) as postgres:
+        for rows in sizes:
+            warm(postgres, rows)
+            with psycopg.connect(postgres.url(database_of(rows)), autocommit=True) as session:
+                for name, each in measure_one(session, rows).items():
+                    found[name].append(each)
+            print(f"{rows:,} rows measured", flush=True)
+    return [Series(name, *MEASURED[name], tuple(points)) for name, points in found.items()]
