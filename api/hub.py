@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 from starlette.types import Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from api.auth import Subscriber
 from api.order import State, Verdict
@@ -32,7 +33,7 @@ from api.tasks import end
 from shared import metrics
 from shared.cursor import Cursor
 from shared.errors import Unavailable
-from shared.frames import Counters, FrameEvent, channel_of, created, cursor_of, encode
+from shared.frames import FrameEvent, channel_of, created_by, cursor_of, encode
 from shared.logs import log
 from shared.open_files import room_for
 from shared.settings import settings
@@ -203,9 +204,12 @@ class Hub:
             self.counts.replays += not opening.reset
         return opening
 
-    def go_live(self, stream: Stream, opening: Opening, expires_at: float) -> None:
-        """Send the opening, then what arrived meanwhile; from now on the stream is live until `expires_at` at most."""
-        stream.start()
+    def go_live(self, stream: Stream, opening: Opening, expires_at: float, direct: RequestResponseCycle | None) -> None:
+        """Send the opening, then what arrived meanwhile; from now on the stream is live until `expires_at` at most.
+
+        `direct` as `Stream.start` takes it.
+        """
+        stream.start(direct)
         if not stream.open:
             return
         stream.write(opening.body)
@@ -235,43 +239,48 @@ class Hub:
             log().error("hub.unreadable_message", reason=type(error).__name__)
 
     def _relay(self, inbox: Inbox, frame: bytes) -> None:
-        cursor = cursor_of(frame)
-        if cursor is None:
-            self.counts.unreadable += 1
-            return
-        self._offer(inbox, cursor, frame)
+        for stream in inbox.streams:
+            if stream.open and stream.order.passes(frame):
+                self._queue(stream, frame)
+            elif stream.open:
+                self._decide(stream, frame)
 
     def _unpack(self, payload: bytes) -> None:
         """Make the frames of those of a chunk's recipients who have a stream here."""
         header, rest, lines = payload.split(b"\n", 2)
-        database, number = header.split(b" ")
-        epoch, by_key = int(number), self._by_key.get(database, {})
-        for line in lines.split(b"\n"):
-            key, _, personal = line.partition(b" ")
-            inbox = by_key.get(key)
+        database, epoch = header.split(b" ")
+        by_key, number, rest = self._by_key.get(database, {}), int(epoch), rest + b"\n\n"
+        for each in lines.split(b"\n"):
+            line = each.split(b" ")
+            inbox = by_key.get(line[0])
             if inbox is not None:
-                self._relay_created(inbox, epoch, personal, rest + b"\n\n")
+                frame = created_by(epoch, line, inbox.tenant_json, rest)
+                self._relay_numbered(inbox, number, int(line[1]), frame)
 
-    def _relay_created(self, inbox: Inbox, epoch: int, personal: bytes, rest: bytes) -> None:
-        seq, id, unread, unseen = personal.split(b" ")
-        cursor = Cursor(epoch, int(seq))
-        counters = Counters(int(unread), int(unseen), 0)
-        frame = created(cursor, id.decode(), inbox.tenant_json, counters, rest)
-        self._offer(inbox, cursor, frame)
-
-    def _offer(self, inbox: Inbox, cursor: Cursor, frame: bytes) -> None:
+    def _relay_numbered(self, inbox: Inbox, epoch: int, seq: int, frame: bytes) -> None:
         for stream in inbox.streams:
-            if stream.open:
-                self._offer_to(stream, cursor, frame)
+            if stream.open and stream.order.follows(epoch, seq):
+                self._queue(stream, frame)
+            elif stream.open:
+                self._decide(stream, frame)
 
-    def _offer_to(self, stream: Stream, cursor: Cursor, frame: bytes) -> None:
-        """Queue a frame that is next for the end of this read of Redis; hold, drop or repair otherwise."""
+    def _queue(self, stream: Stream, frame: bytes) -> None:
+        """Keep a frame that is next for the end of this read of Redis."""
+        queued = self._dirty.get(stream)
+        if queued is None:
+            self._dirty[stream] = [frame]
+        else:
+            queued.append(frame)
+
+    def _decide(self, stream: Stream, frame: bytes) -> None:
+        """Hold, drop or repair where a frame is not simply the next one; `_queue` it and what it releases if it is."""
+        cursor = cursor_of(frame)
+        if cursor is None:
+            raise ValueError("no frame")
         verdict = stream.order.take(cursor, frame)
         if verdict is Verdict.NEXT:
-            queued = self._dirty.setdefault(stream, [])
-            queued.append(frame)
-            if stream.order.state is State.HOLDING:
-                queued.extend(stream.order.released())
+            for each in (frame, *stream.order.released()):
+                self._queue(stream, each)
         elif verdict is Verdict.LATE:
             self.counts.late += 1
         elif verdict is Verdict.HELD:
@@ -286,10 +295,13 @@ class Hub:
     def _flush(self) -> None:
         """Write what one read of Redis brought, joined for each stream."""
         dirty, self._dirty = self._dirty, {}
+        tick, delivered = self._tick, 0
         for stream, frames in dirty.items():
-            stream.tick = self._tick
-            self.counts.delivered += len(frames)
-            stream.write(frames[0] if len(frames) == 1 else b"".join(frames), len(frames))
+            stream.tick = tick
+            number = len(frames)
+            delivered += number
+            stream.write(frames[0] if number == 1 else b"".join(frames), number)
+        self.counts.delivered += delivered
         if self._stamps:
             self._observe()
 

@@ -1,8 +1,8 @@
 """One stream: who it is for, how far it is, and the sending of its bytes.
 
-While the connection takes bytes, `send()` of the server is run right here, without a task or a queue: it does not wait.
-Once it does wait, because the connection's buffer is full, the stream gets a bounded backlog and a task that sends it
-(docs/decisions/0002-stepping-send.md).
+While the connection takes bytes, they are written to it right here, without a task or a queue: past `send()` where the
+server is known (`api/wire.py`), else by running `send()` until it would wait (docs/decisions/0002-stepping-send.md).
+Once the connection's buffer is full, the stream gets a bounded backlog and a task that sends it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from types import coroutine
 from typing import Any, Protocol
 
 from starlette.types import Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from api.auth import Subscriber
 from api.order import Order
+from api.wire import chunk_of
 from shared.databases import SHARED
 from shared.frames import FrameEvent, dumps, encode
 from shared.logs import log
@@ -160,6 +162,7 @@ class Stream:
 
     __slots__ = (
         "_backlog",
+        "_direct",
         "_owner",
         "_returning",
         "_send",
@@ -182,6 +185,8 @@ class Stream:
         self, owner: Owner, inbox: Inbox, number: int, *, client: str | None, send: Send, transport: Any
     ) -> None:
         self._owner, self._send, self._transport = owner, send, transport
+        #: The server's response, while bytes can be written past `send`.
+        self._direct: RequestResponseCycle | None = None
         self._backlog: _Backlog | None = None
         self._task: asyncio.Task[None] | None = None
         #: The server's task, which waits for the client to go away.
@@ -212,7 +217,11 @@ class Stream:
         if not self.open:
             return
         if self._backlog is None and len(body) <= PIECE_BYTES:
-            self._step(_message(body))
+            direct = self._direct
+            if direct is None or direct.flow.write_paused or direct.disconnected:
+                self._step(_message(body))
+            else:
+                direct.transport.write(chunk_of(body))
         elif self._backlog is not None and frames and not self._backlog.fits(body, frames):
             self._owner.overflowed(self)
         else:
@@ -232,9 +241,12 @@ class Stream:
         if self.open and self._backlog is None:
             self._step(message)
 
-    def start(self) -> None:
-        """The response has begun: bytes can be sent. If the stream was ended meanwhile, that is all that is told."""
-        self.started = True
+    def start(self, direct: RequestResponseCycle | None = None) -> None:
+        """The response has begun: bytes can be sent. If the stream was ended meanwhile, that is all that is told.
+
+        `direct`: the server's response, where it takes chunks past `send` (`api.wire.direct`).
+        """
+        self.started, self._direct = True, direct
         if self.ended is not None:
             self._step(_message(goodbye_frame(self.ended, self._returning), more=False))
 
@@ -262,7 +274,7 @@ class Stream:
 
     def close(self) -> None:
         """Let go of what belongs to the stream: the connection is over."""
-        self.open = False
+        self.open, self._direct = False, None
         if self.timer is not None:
             self.timer.cancel()
         if self._task is not None:

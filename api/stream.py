@@ -21,6 +21,7 @@ from api.hub import Hub
 from api.read import Wish
 from api.sign_in import SignIn
 from api.sse import Stream
+from api.wire import direct
 from shared.cursor import parse_cursor
 from shared.errors import FieldError, InvalidInput
 from shared.settings import settings
@@ -118,7 +119,7 @@ async def _opened(hub: Hub, scope: Scope, receive: Receive, send: Send) -> Strea
     try:
         opening = await hub.join(stream, wish)
         await send(_start())
-        hub.go_live(stream, opening, who.expires_at)
+        hub.go_live(stream, opening, who.expires_at, direct(receive))
     except BaseException:
         hub.leave(stream)
         raise

@@ -198,12 +198,23 @@ def created(cursor: Cursor, id: str, tenant: bytes, counters: Counters, rest: by
 
     `tenant` is the recipient's tenant as JSON (with its quotes). `id` is the notification's UUID as text.
     """
-    seq = cursor.seq
-    return (
-        b'id: %d-%d\nevent: notification\ndata: {"prev":%d,"type":"created","unreadCount":%d,"unseenCount":%d,'
-        b'"notification":{"id":"%s","createdSeq":%d,"seq":%d,"tenant":%s%s'
-        % (cursor.epoch, seq, seq - 1, counters.unread, counters.unseen, id.encode(), seq, seq, tenant, rest)
-    )
+    line = (b"", b"%d" % cursor.seq, id.encode(), b"%d" % counters.unread, b"%d" % counters.unseen)
+    return created_by(b"%d" % cursor.epoch, line, tenant, rest)
+
+
+def created_by(epoch: bytes, line: Sequence[bytes], tenant: bytes, rest: bytes) -> bytes:
+    """As `created`, of a recipient's words in a chunk's message: inbox key, seq, id, unread, unseen.
+
+    Raises `ValueError` for a `seq` that is none. (0.6 µs; numbers written as numbers made it 2.4.)
+    """
+    _, seq, id, unread, unseen = line
+    return b"".join(
+        (
+            b"id: ", epoch, b"-", seq, b'\nevent: notification\ndata: {"prev":', b"%d" % (int(seq) - 1),
+            b',"type":"created","unreadCount":', unread, b',"unseenCount":', unseen, b',"notification":{"id":"', id,
+            b'","createdSeq":', seq, b',"seq":', seq, b',"tenant":', tenant, rest,
+        )
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
