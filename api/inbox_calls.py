@@ -134,6 +134,14 @@ async def _read_one(connection: AsyncConnection, who: Subscriber, id: UUID) -> R
     return await _row(connection, inbox.read_one(), tenant=who.tenant, recipient=who.recipient, id=id)
 
 
+def _told(row: Row) -> Answer:
+    """Return a notification as it is told. One that cannot be raises `NotFound`: pages leave it out, too."""
+    found = notifications_json([row])
+    if not found:
+        raise _missing()
+    return found[0]
+
+
 async def one(who: Subscriber, id: str) -> Answer:
     """Return one notification. Another recipient's raises `NotFound`, like one that does not exist."""
     wanted = _id(id)
@@ -141,7 +149,7 @@ async def one(who: Subscriber, id: str) -> Answer:
         row = await _read_one(connection, who, wanted)
     if row is None:
         raise _missing()
-    return {**notification_json(row), **inbox.head_of(row).as_json()}
+    return {**_told(row), **inbox.head_of(row).as_json()}
 
 
 async def _lock(connection: AsyncConnection, who: Subscriber) -> tuple[inbox.Head, Any] | None:
@@ -189,6 +197,7 @@ async def mark_one(who: Subscriber, publisher: Publisher, id: str, wish: inbox.W
         row = await _read_one(connection, who, wanted)
         if locked is None or row is None:
             raise _missing()
+        _told(row)  # Before anything is changed: what cannot be told stays as it is.
         head, before = locked[0], inbox.marks_of(row)
         after = wish.applied(before)
         if after is None:

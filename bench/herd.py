@@ -1,7 +1,8 @@
 """A stop with all streams open, and their return at one moment: `python -m bench.herd [--streams 2000] [--missed 4]`.
 
 The API has a core of its own (the first one); everything else, this client included, shares the second. Recipient n
-misses n modulo `--missed` changes in between. Clients keep no time here: in the field `retryMs` spreads them.
+misses n modulo `--missed` changes in between. Clients keep no time here: in the field `retryMs` spreads them. Ends with
+an error where the stopped process was gone only after `GONE_S`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from tests.writer import Writer
 
 PATIENCE_S = 300.0
 POLL_S = 0.05
+#: What the product promises of a stop with 2,000 streams, from the signal to the end of the process.
+GONE_S = 5.0
 CONNECTED, SYNCED = b"event: connected\n", b"event: synced\n"
 
 
@@ -97,8 +100,8 @@ def _cpu(process: subprocess.Popen[bytes]) -> float:
     return float(times.user + times.system)
 
 
-async def stop(process: subprocess.Popen[bytes], herd: Herd) -> None:
-    """Stop the process and print how long goodbyes and exit took."""
+async def stop(process: subprocess.Popen[bytes], herd: Herd) -> float:
+    """Stop the process and print how long goodbyes and exit took; returns the seconds until the exit."""
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     await herd.all(lambda stream: stream.closed, PATIENCE_S)
@@ -109,10 +112,11 @@ async def stop(process: subprocess.Popen[bytes], herd: Herd) -> None:
     waits = [frame.data["retryMs"] for frame in told if frame.event == "goodbye"]
     print(f"stop     {len(waits):6,} goodbyes in {said:5.2f} s   exit in {gone:5.2f} s   "
           f"to come back within {min(waits):,} to {max(waits):,} ms")  # fmt: skip
+    return gone
 
 
-async def measure(number: int, missed: int, wire: Wire, url: str, environment: dict[str, str]) -> None:
-    """Open, stop, change, come back."""
+async def measure(number: int, missed: int, wire: Wire, url: str, environment: dict[str, str]) -> float:
+    """Open, stop, change, come back; returns the seconds that the stop took."""
     recipients = [f"r{place}" for place in range(number)]
     with Writer(url, environment["CARILLON_REDIS_URL"]) as writer:
         writer.register(*recipients)
@@ -120,7 +124,7 @@ async def measure(number: int, missed: int, wire: Wire, url: str, environment: d
     with api(environment) as (port, process):
         herd = await arrive(port, process, [Visit(token) for token in tokens], CONNECTED, wire)
         cursors = [stream.frames[0].id for stream in herd.streams]
-        await stop(process, herd)
+        gone = await stop(process, herd)
     change_meanwhile(url, missed)
     with api(environment) as (port, process):
         visits = [Visit(token, cursor) for token, cursor in zip(tokens, cursors, strict=True)]
@@ -128,6 +132,7 @@ async def measure(number: int, missed: int, wire: Wire, url: str, environment: d
         told = sum(frame.event == "notification" for stream in herd.streams for frame in stream.frames)
         print(f"         {told:6,} missed changes told, {sum(place % missed for place in range(number)):,} were made")
         herd.close()
+    return gone
 
 
 def main() -> None:
@@ -144,7 +149,9 @@ def main() -> None:
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         environment = environment_of(wire.url, redis_url, Path(name))
-        runner.run(measure(options.streams, options.missed, wire, url, environment))
+        gone = runner.run(measure(options.streams, options.missed, wire, url, environment))
+    if gone > GONE_S:
+        raise SystemExit(f"The stop took {gone:.2f} s, more than {GONE_S:.0f} s.")
 
 
 if __name__ == "__main__":

@@ -269,6 +269,13 @@ def _load_before_fork(**_: Any) -> None:
     catalog()
 
 
+@signals.worker_process_shutdown.connect
+@signals.worker_shutdown.connect
+def _tell_last_spans(**_: Any) -> None:
+    # In each process of the pool, all at once, and in the main one: well within the time that a stop may take.
+    traces.end()
+
+
 @signals.worker_process_init.connect
 def _own_connections(**_: Any) -> None:
     metrics.begin("worker")

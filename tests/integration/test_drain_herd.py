@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +24,6 @@ from tests.wire import Wire, counted
 from tests.writer import Writer
 
 STREAMS = 2_000
-#: What the product promises of a stop.
-GONE_S = 5.0
 #: Two cores carry server, client and the rest of the run.
 PATIENCE_S = 60.0
 POOL = 5
@@ -47,7 +44,6 @@ class Roll:
     before: list[list[Frame]] = field(default_factory=list)
     after: list[list[Frame]] = field(default_factory=list)
     code: int = 0
-    gone_s: float = 0.0
     told_s: float = 0.0
     opening: Counter[str] = field(default_factory=Counter)
     returning: Counter[str] = field(default_factory=Counter)
@@ -67,12 +63,10 @@ def api(environment: dict[str, str], folder: Path, name: str) -> Iterator[ApiSer
 
 async def stopped(server: ApiServer, herd: Herd, roll: Roll) -> None:
     """Send SIGTERM and note how streams and process end."""
-    began = time.monotonic()
     server.signal(signal.SIGTERM)
     await herd.all(lambda stream: stream.closed, PATIENCE_S)
     assert server.process is not None
     roll.code = await asyncio.to_thread(server.process.wait, PATIENCE_S)
-    roll.gone_s = time.monotonic() - began
     roll.before = [stream.frames for stream in herd.streams]
     roll.log = server.output
 
@@ -116,11 +110,11 @@ def roll(postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis, tmp_path_facto
         return asyncio.run(rolled(wire, url, shared_redis.url(), tmp_path_factory.mktemp("roll")))
 
 
-def test_a_stop_tells_every_stream_goodbye_and_the_process_is_gone_in_time(roll: Roll) -> None:
+def test_a_stop_tells_every_stream_goodbye_and_ends_with_nothing_cut_or_left(roll: Roll) -> None:
+    """How soon the process is gone is measured by `bench/herd.py`, which fails beyond its limit."""
     assert {tuple(frame.event for frame in frames) for frames in roll.before} == {("connected", "goodbye")}
     assert {frames[-1].data["reason"] for frames in roll.before} == {"drain"}
     assert roll.code == -signal.SIGTERM
-    assert roll.gone_s < GONE_S
     assert "Traceback" not in roll.log
     assert "exceeded" not in roll.log
     assert "abandoned" not in roll.log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,10 +15,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from shared import traces
 from shared.errors import StartError
 from shared.settings import settings
+from shared.wake import FAN_OUT_TASK
 from tests import directory
 from tests.eventually import eventually
-from tests.producers import STRUCTURED, TENANT, bearer, envelope, make_key
+from tests.producers import STRUCTURED, TENANT, bearer, envelope, make_key, rows
 from tests.servers import ApiServer, Worker
+from workers.app import app
 
 #: Batches of spans are sent every five seconds.
 PATIENCE_S = 60.0
@@ -93,6 +96,26 @@ def test_a_traced_event_is_told_from_its_acceptance_to_its_push_as_children_of_t
     assert spans["carillon.fan_out"].end_time_unix_nano == spans["carillon.publish"].start_time_unix_nano
     told = {each.key: each.value.string_value for each in spans["carillon.accept"].attributes}
     assert told == {"carillon.id": "sampled", "carillon.type": "achievement.awarded"}
+
+
+def test_a_worker_that_ends_tells_its_last_spans_first(
+    configured: dict[str, str],
+    collector: Collector,
+    new_worker: Callable[..., Worker],
+) -> None:
+    """Without that, spans of the last minute would be lost: so long is the time between two batches here."""
+    extra = {"CARILLON_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "60000"}
+    database = configured["CARILLON_DATABASE_URL"]
+    with directory.connect(database) as connection:
+        directory.add_recipients(connection, TENANT, ["ann"])
+        worker = new_worker(**extra)
+        event = envelope(traceparent=f"00-{TRACE}-{PARENT}-01")
+        connection.execute("SELECT carillon_publish(%s::jsonb)", (json.dumps(event),))
+    app.send_task(FAN_OUT_TASK)
+    eventually(lambda: rows(database, "SELECT FROM events WHERE state = 'done' AND published = 1"), within=PATIENCE_S)
+    assert collector.spans == []
+    worker.stop()
+    assert sorted(span.name for span in collector.spans) == ["carillon.fan_out", "carillon.publish"]
 
 
 def test_a_stop_does_not_wait_for_a_collector_that_is_away(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from uuid import uuid4
 
 import httpx
 import psycopg
@@ -41,15 +42,20 @@ async def test_a_row_that_cannot_be_told_costs_itself_alone(edge: Edge, column: 
         edge.writer.create(ada, title)
     with psycopg.connect(edge.environment["CARILLON_DATABASE_URL"], autocommit=True) as session:
         statement = f"UPDATE notifications SET {column} = %s FROM inboxes i WHERE title = 'two' AND i.recipient = %s"
-        done = session.execute(f"{statement} AND i.tenant = %s AND i.key = notifications.key".encode(),
-                               (value, ada, TENANT))  # fmt: skip
-        assert done.rowcount == 1
+        own = "AND i.tenant = %s AND i.key = notifications.key RETURNING notifications.id"
+        ((hidden,),) = session.execute(f"{statement} {own}".encode(), (value, ada, TENANT)).fetchall()
     headers = {"authorization": f"Bearer {edge.token(ada)}"}
     async with httpx.AsyncClient(base_url=edge.server.url, headers=headers, timeout=30, trust_env=False) as client:
         page = (await client.get("/api/notifications")).json()
         assert [node["title"] for node in page["nodes"]] == ["three", "one"]
         assert (page["totalCount"], page["cursor"]) == (3, "1-3")
         changes = (await client.get("/api/notifications/changes?since=1-0")).json()["changes"]
+        own = f"/api/notifications/{hidden}"
+        answers = [await client.get(own), await client.patch(own, json={"read": True, "archived": True})]
+        nobodys = await client.get(f"/api/notifications/{uuid4()}")
+        assert [(each.status_code, each.json()) for each in answers] == [(404, nobodys.json())] * 2
+        counts = (await client.get("/api/notifications/unread-count")).json()
+        assert (counts["unreadCount"], counts["cursor"]) == (3, "1-3")
     told = [(step["prev"], [each["title"] for each in step["notifications"]]) for step in changes]
     assert told == [(0, ["one"]), (1, []), (2, ["three"])]
     listener = edge.listener(ada, last_event_id="1-0")
