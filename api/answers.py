@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from api.problems import unexpected
+from shared import following
 from shared.settings import settings
 
 #: Where the request's own `send` is found by an answer of many parts, the stream: each part then goes to the server
@@ -22,8 +24,18 @@ HEADERS = [
 HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
+def _request_id(scope: Scope) -> str:
+    name = following.REQUEST_HEADER.encode()
+    given = next((value for each, value in scope["headers"] if each == name), b"")
+    return following.request_id(given.decode("latin-1"))
+
+
 class Answers:
-    """Sees to it that every request is answered, and as browsers need it.
+    """Sees to it that every request is answered, and as browsers need it, and has an id.
+
+    The id is the sender's `X-Request-Id` where that is well-formed and short, else a new one. It stands in the answer's
+    header of that name, and in every line that is logged for the request. In a problem's body it would tell answers
+    apart that must be the same; only the words of an unforeseen failure name it.
 
     Every answer has the headers that forbid a browser to guess, frame, cache or run what the API says; a page sets its
     own Content-Security-Policy, which is left as it is. In production browsers are told to come by https alone. A
@@ -38,23 +50,27 @@ class Answers:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = False
+        begun, request_id = False, _request_id(scope)
+        told_id = (following.REQUEST_HEADER.encode(), request_id.encode())
 
         async def with_headers(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                message["headers"] = self._completed(message["headers"])
+                message["headers"] = [*self._completed(message["headers"]), told_id]
             await send(message)
 
         scope[PLAIN_SEND] = send
+        bound = bind_contextvars(request_id=request_id)
         try:
             await self._app(scope, receive, with_headers)
         except Exception as error:
-            answer = unexpected(error, scope["path"])
+            answer = unexpected(error, scope["path"], request_id)
             if begun:
                 raise ConnectionAbortedError from None
             await answer(scope, receive, with_headers)
+        finally:
+            reset_contextvars(**bound)
 
     def _completed(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         told = list(headers)

@@ -16,7 +16,7 @@ METHODS = ("GET", "POST", "PATCH", "DELETE")
 #: What the web client sends beside what every page may.
 HEADERS = ("authorization", "content-type", "last-event-id")
 #: What it reads beside what every page may.
-EXPOSED = ("retry-after",)
+EXPOSED = ("retry-after", "x-request-id")
 #: A browser asks again for permission after this long; more is cut off by Chromium (2 h) and others.
 PERMISSION_S = 7200
 

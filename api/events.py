@@ -19,7 +19,7 @@ from api.credentials import EventsKey, require_tenant
 from api.deps import FanOutWaker
 from api.json_schemas import EXAMPLE_EVENT
 from api.paths import Name
-from shared import cloudevent, db, events, forwards, metrics, strict_json, traces
+from shared import cloudevent, db, events, following, forwards, metrics, strict_json
 from shared.cloudevent import Event
 from shared.databases import database_of
 from shared.errors import BodyTooLarge, FieldError, InvalidInput, UnsupportedContentType
@@ -183,8 +183,7 @@ async def store(posting: events.Posting, *, registers: bool) -> Response:
     async with db.async_transaction(*posting.tenants) as connection:
         statuses = await arun(connection, events.accept(posting, registers))
     metrics.count_events(statuses)
-    for event in posting.events:
-        traces.tell("carillon.accept", event.traceparent, began, time.time(), id=event.id, type=event.type)
+    following.note_accepted(posting.events, statuses, began)
     return answer({"events": events.told(posting.events, statuses)}, 202)
 
 
@@ -255,8 +254,9 @@ async def cancel(key: EventsKey, waker: FanOutWaker, id: Name, source: Name, ten
     """Cancel an event: what is not yet fanned out never is, what is gets withdrawn. Again: 200."""
     require_tenant(key, tenant)
     is_new = await arun_plan(forwards.cancel(tenant, source, id, key.actor))
-    told = state_json(await arun_plan(forwards.read(tenant, source, id)))
+    row = await arun_plan(forwards.read(tenant, source, id))
     if is_new:
-        log().info("event.cancelled", prefix=key.prefix, tenant=tenant, source=source, id=id)
+        names = {"tenant": tenant, "source": source, "id": id, "trace_id": following.trace_of(row)}
+        log().info("event.cancelled", prefix=key.prefix, **names)
         waker.wake(database_of(tenant))
-    return answer(told, 202 if is_new else 200)
+    return answer(state_json(row), 202 if is_new else 200)

@@ -21,6 +21,7 @@ from starlette.types import Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from api.auth import Subscriber
+from api.followed import FollowedEvents
 from api.order import State, Verdict
 from api.places import REFUSED_RETRY_S, Counts, Places
 from api.presence import Presence
@@ -33,6 +34,7 @@ from api.tasks import end
 from shared import metrics
 from shared.cursor import Cursor
 from shared.errors import Unavailable
+from shared.following import FOLLOW_ORDER
 from shared.frames import FrameEvent, channel_of, created_by, cursor_of, encode
 from shared.logs import log
 from shared.open_files import room_for
@@ -90,6 +92,8 @@ class Hub:
         self.orders: dict[str, Callable[[dict[str, Any]], None]] = {"replace": self._replace, "stamp": self._stamp}
         #: When what this read of Redis brought was committed, as far as workers say.
         self._stamps: list[float] = []
+        self.followed = FollowedEvents(self._by_key)
+        self.orders[FOLLOW_ORDER] = self.followed.hear
         self._chunk_channels = {chunk_channel(shard).encode() for shard in range(CHUNK_SHARDS)}
 
     async def start(self) -> None:
@@ -304,6 +308,7 @@ class Hub:
         self.counts.delivered += delivered
         if self._stamps:
             self._observe()
+        self.followed.tell()
 
     def _observe(self) -> None:
         """Note how long ago that was committed which was just written; messages of one worker come in order."""

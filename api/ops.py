@@ -27,11 +27,12 @@ from api.problems import invalid
 from shared import audit, databases, db, operations, strict_json
 from shared.audit import Entry
 from shared.errors import CarillonError, NotFound, TooManyRequests
+from shared.following import trace_of
 from shared.frames import dumps
 from shared.keys import ProducerKey
 from shared.logs import log
 from shared.settings import PROJECT_ROOT, settings
-from shared.statements import arun
+from shared.statements import Row, arun
 
 router = APIRouter(include_in_schema=False)
 
@@ -167,18 +168,20 @@ async def retry(request: Request, who: Writer, waker: FanOutWaker) -> Response:
         raise invalid(error.errors()) from None
     if who.key is not None:
         require_tenant(who.key, body.tenant)
-    if not sum([await _retry_in(name, body, who.actor) for name in databases.names()]):
+    found = [row for name in databases.names() if (row := await _retry_in(name, body, who.actor)) is not None]
+    if not found:
         raise NotFound("There is no such failed event.")
     waker.wake(databases.database_of(body.tenant))
-    log().info("event.retried", tenant=body.tenant, source=body.source, id=body.id, actor=who.actor)
+    names = {"tenant": body.tenant, "source": body.source, "id": body.id, "trace_id": trace_of(found[0])}
+    log().info("event.retried", actor=who.actor, **names)
     return answer({"state": "accepted"}, 202)
 
 
-async def _retry_in(database: str, body: RetryBody, actor: str) -> int:
+async def _retry_in(database: str, body: RetryBody, actor: str) -> Row | None:
     async with db.watching_transaction(body.tenant, database=database) as connection:
-        count = await arun(connection, operations.retry(body.tenant, body.source, body.id))
-        if count:
+        row = await arun(connection, operations.retry(body.tenant, body.source, body.id))
+        if row is not None:
             details = {"source": body.source}
             entry = Entry(actor, "event.retried", body.tenant, body.id, details=details)
             await arun(connection, audit.record(entry))
-    return count
+    return row

@@ -92,10 +92,12 @@ def _http(request: Request, error: Exception) -> Response:
     return Response(dumps(problem), error.status_code, headers, PROBLEM_JSON)
 
 
-def unexpected(error: Exception, path: str) -> Response:
+def unexpected(error: Exception, path: str, request_id: str) -> Response:
     """Return the answer to a failure that nobody foresaw, logged by type and place alone: its words may quote data."""
     log().error("api.unexpected", path=path, reason=type(error).__name__, where=place_of(error))
-    return problem_response(CarillonError("Something went wrong on our side; it was logged."))
+    return problem_response(
+        CarillonError(f"Something went wrong on our side; it was logged with the request id {request_id}.")
+    )
 
 
 def install_problems(app: FastAPI) -> None:

@@ -10,7 +10,7 @@ from functools import cache
 
 from sqlalchemy import TextClause, text
 
-from shared.fan_out import CLAIMED, with_tenants
+from shared.fan_out import CLAIMED, NAMED, with_tenants
 from shared.notification_id import notification_id_sql
 
 
@@ -204,7 +204,8 @@ def fail_exhausted_chunks() -> TextClause:
               WHERE p.state = 'pending' AND p.attempts >= :most
                 AND p.tried_at < clock_timestamp() - make_interval(secs => {LANE_IDLE_S})
               FOR NO KEY UPDATE OF p SKIP LOCKED) l
-        WHERE c.event_key = l.event_key AND c.number = l.number RETURNING c.event_key""")
+        JOIN events e ON e.key = l.event_key
+        WHERE c.event_key = l.event_key AND c.number = l.number RETURNING c.event_key, {NAMED}""")
 
 
 @cache

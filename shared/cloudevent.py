@@ -15,6 +15,7 @@ from typing import Any
 
 from shared.catalog import EventType, catalog, targets
 from shared.errors import FieldError, InvalidInput
+from shared.following import TRACEPARENT
 from shared.strict_json import faults, shown
 
 SPECVERSION = "1.0"
@@ -38,8 +39,6 @@ _HIERARCHY = (
 _URI = re.compile(_SCHEME + _HIERARCHY)
 _URI_REFERENCE = re.compile(rf"(?:{_SCHEME}|(?![^/?#]*:)){_HIERARCHY}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-#: W3C Trace Context, version 00.
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _JSON = re.compile(r"application/(json|[a-z0-9.!#$&^_+-]+\+json)(\s*;.*)?", re.IGNORECASE)
 _KNOWN = frozenset(
     {"specversion", "id", "source", "type", "tenant", "subject", "time", "dataschema", "datacontenttype", "data"}
@@ -184,7 +183,7 @@ def _extension_faults(present: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if expiry is not None and not (isinstance(expiry, str) and parse_time(expiry)):
         yield "expirytime", "must be a time as RFC 3339 writes it: 2026-03-01T12:00:00Z"
     trace = present.get("traceparent")
-    if trace is not None and not (isinstance(trace, str) and _TRACEPARENT.fullmatch(trace)):
+    if trace is not None and not (isinstance(trace, str) and TRACEPARENT.fullmatch(trace)):
         yield "traceparent", "must be a W3C trace parent"
 
 

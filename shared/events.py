@@ -189,7 +189,7 @@ def told(found: Sequence[Event], statuses: Sequence[Status]) -> list[dict[str, s
 #: A notification's id begins with its event's accepted time in milliseconds, so one event's lie together; the event's
 #: key tells them from those of the same millisecond. Chunks are summed, as an event's own counts may come at its end.
 _READ = text("""
-    SELECT e.tenant, e.source, e.id, e.type, e.state, e.attempts, e.error, e.accepted_at, e.finished_at,
+    SELECT e.tenant, e.source, e.id, e.type, e.traceparent, e.state, e.attempts, e.error, e.accepted_at, e.finished_at,
            greatest(e.recipients, c.recipients) AS recipients,
            greatest(e.notifications, c.notifications) AS notifications,
            greatest(e.published, c.published) AS published, n.seen, n.read

@@ -18,6 +18,8 @@ MAX_WAIT_S = 60
 #: A last attempt that nobody holds for this long ended with its process: longer than from its count to its claim.
 EXHAUSTED_S = 2
 _WAIT = f"make_interval(secs => least(2 ^ e.attempts, {MAX_WAIT_S}))"
+#: By what an event is found in logs (`shared/following.py`).
+NAMED = "e.tenant, e.source, e.id, e.traceparent"
 #: What a worker needs of an event.
 CLAIMED = (
     "e.key, e.tenant, e.source, e.id, e.type, e.subject, e.time, e.dataschema, e.traceparent, e.data, e.content_hash, "
@@ -95,9 +97,9 @@ def suspect_one() -> TextClause:
     """Mark a pending event that a process died of as a suspect: that was an attempt. Parameters: key.
 
     Waits for whoever holds it, as that one may die of it too. Those that were tried together with it (`begin_attempts`)
-    are cleared by that, and pending as before.
+    are cleared by that, and pending as before. Selects its name.
     """
-    return text("""
+    return text(f"""
         WITH deadly AS (
             SELECT e.key, e.tried_at FROM events e WHERE e.key = :key AND e.state = 'accepted' FOR NO KEY UPDATE),
         others AS (
@@ -106,7 +108,7 @@ def suspect_one() -> TextClause:
             ORDER BY e.key FOR NO KEY UPDATE OF e SKIP LOCKED),
         cleared AS (UPDATE events e SET tried_at = NULL, attempts = 0 FROM others o WHERE e.key = o.key)
         UPDATE events e SET tried_at = clock_timestamp(), attempts = greatest(e.attempts, 1)
-        FROM deadly d WHERE e.key = d.key""")
+        FROM deadly d WHERE e.key = d.key RETURNING {NAMED}""")
 
 
 @cache
@@ -121,15 +123,15 @@ def release_waiting() -> TextClause:
 
 @cache
 def begin_attempt() -> TextClause:
-    """Count an attempt of a suspect, unless it is held, not pending, or has had `most`; selects the new number.
+    """Count an attempt of a suspect, unless it is held, not pending, or has had `most`; selects number and name.
 
     Where `after` is not null it is counted only if it is the next one after so many. Parameters: key, most, after.
     """
-    return text("""
-        UPDATE events SET attempts = attempts + 1, tried_at = clock_timestamp() WHERE key = (
+    return text(f"""
+        UPDATE events e SET attempts = attempts + 1, tried_at = clock_timestamp() WHERE key = (
             SELECT e.key FROM events e WHERE e.key = :key AND e.state = 'accepted' AND e.attempts < :most
               AND e.attempts = coalesce(CAST(:after AS int), e.attempts)
-            FOR NO KEY UPDATE SKIP LOCKED) RETURNING attempts""")
+            FOR NO KEY UPDATE SKIP LOCKED) RETURNING attempts, {NAMED}""")
 
 
 @cache
@@ -179,10 +181,10 @@ def finish_empty() -> TextClause:
 def fail_exhausted() -> TextClause:
     """Give up the suspects that nobody holds and whose last of `most` tries ended with their worker; selects them."""
     return text(f"""
-        UPDATE events SET state = 'failed', error = :error, finished_at = clock_timestamp() WHERE key IN (
+        UPDATE events e SET state = 'failed', error = :error, finished_at = clock_timestamp() WHERE key IN (
             SELECT e.key FROM events e WHERE e.state = 'accepted' AND e.attempts >= :most
               AND e.tried_at < clock_timestamp() - make_interval(secs => {EXHAUSTED_S})
-            FOR NO KEY UPDATE SKIP LOCKED) RETURNING key""")
+            FOR NO KEY UPDATE SKIP LOCKED) RETURNING key, {NAMED}""")
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import TextClause, text
 
 from shared import jobs, overview
-from shared.statements import Program
+from shared.statements import Program, Row
 
 #: Rows of a list on the page; the counts tell of the others.
 LISTED = 20
@@ -98,7 +98,7 @@ def _listed(statement: TextClause, tenants: Sequence[str] | None) -> Program[lis
     return [{_NAMES.get(name, name): value for name, value in row.items()} for row in rows]
 
 
-def retry(tenant: str, source: str, id: str) -> Program[int]:
-    """Return a failed event to the queue of record and say how many that were: one or none."""
+def retry(tenant: str, source: str, id: str) -> Program[Row | None]:
+    """Return a failed event to the queue of record; its name and `traceparent`, or None where no failed one is it."""
     rows = yield overview.RETRY, {"tenant": tenant, "source": source, "id": id}
-    return len(rows)
+    return rows[0] if rows else None

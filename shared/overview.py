@@ -154,7 +154,7 @@ RETRY = text(f"""
     UPDATE events e SET attempts = 0, tried_at = NULL, error = NULL, finished_at = NULL,
         state = CASE WHEN EXISTS (SELECT FROM fan_out_chunks c WHERE c.event_key = e.key) THEN 'fanning_out'
                      ELSE 'accepted' END
-    FROM chosen WHERE e.key = chosen.key RETURNING e.key""")
+    FROM chosen WHERE e.key = chosen.key RETURNING e.key, e.tenant, e.source, e.id, e.traceparent""")
 
 
 def retry_failed(connection: Connection, tenant: str | None, source: str | None, id: str | None) -> int:

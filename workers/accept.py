@@ -14,12 +14,14 @@ from typing import Any, NoReturn
 from celery import Task
 from celery.exceptions import Ignore, Reject
 from sqlalchemy import Connection
+from structlog.contextvars import bound_contextvars
 
 from shared import cloudevent, db, events, metrics, overview, signing, strict_json
 from shared.broker import AWAY, is_amqp, sending
 from shared.cloudevent import Event
 from shared.databases import SHARED, database_of, working_in
 from shared.errors import BodyTooLarge, CarillonError, FieldError, Forbidden, MalformedBody, Unauthenticated
+from shared.following import REQUEST_HEADER, note_accepted, request_id
 from shared.logs import log
 from shared.settings import settings
 from shared.statements import run
@@ -39,6 +41,9 @@ class _Postponed(Exception):
     """The database is away for longer than is waited for it."""
 
 
+Accepted = tuple[Event, list[events.Status]]
+
+
 @app.task(name=ACCEPT_TASK, bind=True, ignore_result=False)
 def accept_event(self: Task, *given: Any, **named: Any) -> dict[str, Any]:
     """Store one event; returns the body of HTTP's answer. The one argument is a CloudEvent as a JSON text.
@@ -48,21 +53,28 @@ def accept_event(self: Task, *given: Any, **named: Any) -> dict[str, Any]:
     """
     headers = self.request.headers or {}
     event = given[0] if len(given) == 1 and not named else None
+    with bound_contextvars(request_id=request_id(headers.get(REQUEST_HEADER), self.request.id)):
+        return _answered(self, event, headers)
+
+
+def _answered(task: Task, event: Any, headers: dict[str, Any]) -> dict[str, Any]:
+    began = time.time()
     try:
-        told, tenant = _patiently(event, headers)
+        found, statuses = _patiently(event, headers)
     except _Postponed as away:
-        _put_back(self, event, headers, str(away))
+        _put_back(task, event, headers, str(away))
     except CarillonError as refused:
         metrics.REFUSED.add(1, refused.reason())
         log().info("accept.refused", problem=refused.slug(), secret_id=headers.get("carillon-secret-id"))
         return refused.as_json()
-    metrics.count_events(each["status"] for each in told["events"])
-    with working_in(database_of(tenant)):
+    metrics.count_events(statuses)
+    note_accepted([found], statuses, began)
+    with working_in(database_of(found.tenant)):
         wake()
-    return told
+    return {"events": events.told([found], statuses)}
 
 
-def _patiently(event: Any, headers: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def _patiently(event: Any, headers: dict[str, Any]) -> Accepted:
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -83,29 +95,25 @@ def _put_back(task: Task, event: Any, headers: dict[str, Any], reason: str) -> N
     its id, and this one is done with.
     """
     if is_amqp(overview.url_of(settings(), "broker_url")):
-        signed = {name: headers[name] for name in SIGNED if name in headers}
-        given = {"args": [event], "headers": signed, "task_id": task.request.id, "ignore_result": False}
+        kept = {name: headers[name] for name in (*SIGNED, REQUEST_HEADER) if name in headers}
+        given = {"args": [event], "headers": kept, "task_id": task.request.id, "ignore_result": False}
         with suppress(*AWAY):
             app.send_task(ACCEPT_TASK, retry=False, **given, **sending(BROKER_TIMEOUT_S))
             raise Ignore
     raise Reject(reason, requeue=True)
 
 
-def _accept(event: Any, headers: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return what is answered, and the tenant."""
+def _accept(event: Any, headers: dict[str, Any]) -> Accepted:
+    """Return the event and its status."""
     body = _body_of(event)
     with db.transaction(database=SHARED) as connection:
         tenant = _signer(connection, headers, body)
         found = _event_of(body, tenant)
         posting = events.posting_of([found])
         if database_of(tenant) == SHARED:
-            return _told(found, run(connection, events.accept(posting, registers=False)))
+            return found, run(connection, events.accept(posting, registers=False))
     with db.transaction(tenant) as connection:
-        return _told(found, run(connection, events.accept(posting, registers=False)))
-
-
-def _told(found: Event, statuses: list[events.Status]) -> tuple[dict[str, Any], str]:
-    return {"events": events.told([found], statuses)}, found.tenant
+        return found, run(connection, events.accept(posting, registers=False))
 
 
 def _body_of(event: Any) -> bytes:

@@ -13,6 +13,7 @@ from itertools import zip_longest
 from typing import Any
 
 from celery import Celery, Task, signals
+from structlog.contextvars import bound_contextvars
 
 import beat_schedule
 from shared import broker as quorum
@@ -20,6 +21,7 @@ from shared import databases, db, metrics, traces
 from shared.catalog import catalog
 from shared.databases import SHARED
 from shared.errors import StartError, tell_in_one_sentence
+from shared.following import TRACE_HEADER, told_trace
 from shared.logs import configure_logs, log, place_of
 from shared.settings import settings
 from shared.stream_redis import AWAY
@@ -164,12 +166,17 @@ class CarillonTask(Task):  # type: ignore[misc]
         """Run the task in the database that its message names; called as a function: where the caller works."""
         if self.request.called_directly:
             return super().__call__(*args, **kwargs)
-        with databases.working_in((self.request.headers or {}).get(DATABASE_HEADER, SHARED)):
+        headers = self.request.headers or {}
+        with (
+            databases.working_in(headers.get(DATABASE_HEADER, SHARED)),
+            bound_contextvars(task_id=self.request.id, **told_trace(headers)),
+        ):
             return self.run(*args, **kwargs)
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Log that the task raised."""
-        log().error("task.failed", task=self.name, task_id=task_id, reason=type(exc).__name__, where=place_of(exc))
+        ids = {"task_id": task_id, **told_trace(self.request.headers or {})}
+        log().error("task.failed", task=self.name, reason=type(exc).__name__, where=place_of(exc), **ids)
 
 
 app = Celery(
@@ -196,8 +203,8 @@ app = Celery(
 app.add_defaults(configuration)
 
 
-def send(name: str, *args: int | str) -> bool:
-    """Queue a task in its lane, for the database that this one works in.
+def send(name: str, *args: int | str, trace_id: str | None = None) -> bool:
+    """Queue a task in its lane, for the database that this one works in; `trace_id`: of the one event that it is about.
 
     Returns False, logged, where the broker is away. Arguments are ids only.
 
@@ -211,9 +218,11 @@ def send(name: str, *args: int | str) -> bool:
         log().warning("task.not_sent", task=name, reason="away")
         return False
     try:
-        headers = database_headers(databases.current())
+        headers = database_headers(databases.current()) or {}
+        if trace_id is not None:
+            headers[TRACE_HEADER] = trace_id
         bounds = quorum.sending(BROKER_TIMEOUT_S)
-        app.send_task(name, args=args, headers=headers, retry=False, argsrepr=told_args(name, args), **bounds)
+        app.send_task(name, args=args, headers=headers or None, retry=False, argsrepr=told_args(name, args), **bounds)
     except (*AWAY, *quorum.AWAY, *app.connection_for_write().connection_errors) as error:
         log().warning("task.not_sent", task=name, reason=type(error).__name__)
         return False

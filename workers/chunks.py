@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from shared import audience, chunks, databases, db, fan_out, metrics, traces
 from shared.cursor import Cursor
 from shared.errors import InvalidInput
+from shared.following import Followed, is_followed, trace_of
 from shared.frames import Counters, channel_of, created
 from shared.logs import log, place_of
 from shared.notification_id import notification_id
@@ -53,7 +54,7 @@ def plan(event_key: int) -> None:
         rows = connection.execute(fan_out.claim_one(), {"key": event_key, "state": "fanning_out"}).mappings().all()
         numbers = _plan_claimed(connection, rows[0]) if rows else []
     for number in numbers:
-        send(CHUNK_TASK, event_key, number)
+        send(CHUNK_TASK, event_key, number, trace_id=trace_of(rows[0]))
 
 
 def _plan_claimed(connection: Connection, row: Row) -> list[int]:
@@ -66,7 +67,7 @@ def _plan_claimed(connection: Connection, row: Row) -> list[int]:
         size = chunk_size(event)
         see_targets(connection, [event])
     except InvalidInput as refused:
-        log().warning("event.refused", event_key=event_key)
+        log().warning("event.refused", event_key=event_key, trace_id=trace_of(row))
         connection.execute(fan_out.fail(), {"key": event_key, "error": reason_of(refused)})
         return []
     if event.registers:
@@ -102,7 +103,8 @@ class _Done:
     left: int | None = None
     event_type: str = ""
     accepted_at: float = 0.0
-    traceparent: str | None = None
+    followed: Followed | None = None
+    trace_id: str = ""
     error: str | None = None
 
 
@@ -119,21 +121,23 @@ def run_chunk(event_key: int, number: int, *, waits: bool = False) -> None:
     if attempt is None:
         return
     began = time.monotonic()
+    rows: Sequence[Row] = ()
     try:
         with db.transaction() as connection:
             rows = connection.execute(chunks.claim_chunk(), names).mappings().all()
             done = _Chunk(connection, rows[0], number, careful=attempt > 1).run() if rows else None
     except Exception as error:
-        _judge(event_key, number, attempt, error, time.monotonic() - began)
+        trace_ids = {"trace_id": trace_of(rows[0])} if rows else {}
+        _judge({**names, **trace_ids}, attempt, error, time.monotonic() - began)
         return
     if done is not None:
         _after_commit(event_key, number, done)
 
 
-def _judge(event_key: int, number: int, attempt: int, error: Exception, seconds: float) -> None:
-    names = {"event_key": event_key, "number": number}
+def _judge(ids: dict[str, Any], attempt: int, error: Exception, seconds: float) -> None:
+    names = {name: ids[name] for name in ("event_key", "number")}
     kind, state = type(error).__name__, sqlstate_of(error)
-    log().error("chunk.failed", **names, attempt=attempt, reason=kind, sqlstate=state, where=place_of(error))
+    log().error("chunk.failed", **ids, attempt=attempt, reason=kind, sqlstate=state, where=place_of(error))
     blameless = is_blameless(error, seconds)
     given_up = not blameless and attempt >= settings().max_attempts
     with db.transaction() as connection:
@@ -143,8 +147,8 @@ def _judge(event_key: int, number: int, attempt: int, error: Exception, seconds:
             connection.execute(chunks.fail_chunk(), names)
             metrics.FINISHED.add(1, "given_up")
     if given_up:
-        log().error("event.given_up", **names, attempts=attempt)
-        progress(event_key)
+        log().error("event.given_up", **ids, attempts=attempt)
+        progress(names["event_key"])
 
 
 def _after_commit(event_key: int, number: int, done: _Done) -> None:
@@ -153,14 +157,21 @@ def _after_commit(event_key: int, number: int, done: _Done) -> None:
     metrics.FINISHED.add(1, "refused" if done.error else "done")
     metrics.NOTIFICATIONS.add(sum(done.told), "fan_out")
     if done.left is not None:
-        send(CHUNK_TASK, event_key, done.left)
+        send(CHUNK_TASK, event_key, done.left, trace_id=done.trace_id)
     committed = time.time()
-    taken = publish(done.messages)
-    ids = {"event_key": event_key, "chunk": number}
-    traces.tell("carillon.fan_out_chunk", done.traceparent, done.accepted_at, committed, **ids)
-    traces.tell("carillon.publish", done.traceparent, committed, time.time(), **ids)
+    taken = publish(done.messages, [done.followed.as_order(committed)] if done.followed else ())
+    if done.followed is not None:
+        _tell_published(done.followed, number, done, committed, taken)
     with patience("chunk.progress"):
         progress(event_key, number, sum(done.told[:taken]), done.error)
+
+
+def _tell_published(event: Followed, number: int, done: _Done, committed: float, taken: int) -> None:
+    ids = {"event_key": event.event_key, "chunk": number}
+    event.note("event.fanned_out", chunk=number, recipients=done.recipients)
+    event.note("event.published", chunk=number, messages=taken)
+    traces.tell("carillon.fan_out_chunk", event.traceparent, done.accepted_at, committed, **ids)
+    traces.tell("carillon.publish", event.traceparent, committed, time.time(), **ids)
 
 
 def progress(event_key: int, number: int | None = None, published: int = 0, error: str | None = None) -> None:
@@ -190,13 +201,13 @@ class _Chunk:
             size = chunk_size(event)
             see_targets(self._connection, [event])
             self._done.event_type, self._done.accepted_at = event.event_type.name, event.accepted_at.timestamp()
-            self._done.traceparent = event.traceparent
+            self._done.trace_id = trace_of(self._row)
             if any(target.personal for target in event.targets):
                 self._write_personal(event, size)
             else:
                 self._write_shared(event, size)
         except InvalidInput as refused:
-            log().warning("chunk.refused", **self._names)
+            log().warning("chunk.refused", **self._names, trace_id=trace_of(self._row))
             self._connection.execute(chunks.fail_chunk(), self._names)
             return _Done(error=reason_of(refused))
         return self._done
@@ -295,5 +306,11 @@ class _Chunk:
             self._done.left = self._connection.scalar(chunks.add_chunk(), rest)
             up_to = keys[size - 1]
         self._done.recipients = self._done.notifications = count
+        if is_followed(self._row["traceparent"]):
+            self._follow(keys[:size])
         given = {**self._names, "recipients": count, "notifications": count, "up_to_key": up_to}
         self._connection.execute(chunks.end_chunk(), given)
+
+    def _follow(self, keys: Sequence[int]) -> None:
+        key, traceparent, here = self._row["key"], self._row["traceparent"], databases.current()
+        self._done.followed = Followed(self._done.trace_id, traceparent, key, self._row["type"], here, keys)

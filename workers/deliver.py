@@ -13,13 +13,14 @@ from sqlalchemy import Connection
 from shared import audience, databases, failed_logins, fan_out, homes
 from shared.cursor import Cursor
 from shared.errors import InvalidInput
+from shared.following import Followed, is_followed, trace_of
 from shared.frames import Counters, channel_of, created
 from shared.notification_id import notification_id
 from shared.settings import settings
 from shared.statements import run
 from workers import at_work
 from workers.forward import leave_forwards
-from workers.prepare import Prepared, Text, prepare, reason_of, see_targets
+from workers.prepare import Prepared, Row, Text, prepare, reason_of, see_targets
 from workers.publish import Message
 from workers.reach import Reached, Rows, by_event, read_within
 
@@ -39,6 +40,8 @@ class Delivery:
     owners: list[int] = field(default_factory=list)
     large: list[int] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
+    #: The trace ids of those that are large or refused.
+    trace_ids: dict[int, str] = field(default_factory=dict)
     released: int = 0
     #: Whether other databases are to be told of any.
     forwarded: bool = False
@@ -46,8 +49,8 @@ class Delivery:
     held: list[int] = field(default_factory=list)
     #: Of each event that is done: its type, and when it was accepted (Unix time).
     done: list[tuple[str, float]] = field(default_factory=list)
-    #: Of those that are traced: the producer's span, the event's key, its type, and when it was accepted.
-    traced: list[tuple[str, int, str, float]] = field(default_factory=list)
+    #: Those of them that are followed, and when they were accepted (Unix time).
+    followed: list[tuple[Followed, float]] = field(default_factory=list)
 
 
 def deliver(connection: Connection, rows: Rows, careful: bool, *, around: bool = False) -> Delivery:
@@ -72,6 +75,7 @@ class _Batch:
         self._careful = careful
         self._around = around
         self._bound = settings().chunk_size
+        self._claimed: dict[int, Row] = {}
         self._rows: dict[str, list[Any]] = defaultdict(list)
         self._ends: dict[str, list[Any]] = defaultdict(list)
         self._failed_logins: list[int] = []
@@ -82,6 +86,7 @@ class _Batch:
         prepared = []
         for place, row in enumerate(rows):
             at_work.begin(row["key"])
+            self._claimed[row["key"]] = row
             try:
                 prepared.append(prepare(row, place))
             except InvalidInput as refused:
@@ -92,6 +97,7 @@ class _Batch:
 
     def _refuse(self, key: int, refused: InvalidInput) -> None:
         self.delivery.refused[key] = reason_of(refused)
+        self.delivery.trace_ids[key] = trace_of(self._claimed[key])
         self._end(key, "failed", error=reason_of(refused))
 
     def _end(
@@ -114,6 +120,7 @@ class _Batch:
 
     def _leave_to_chunks(self, event: Prepared) -> None:
         self.delivery.large.append(event.key)
+        self.delivery.trace_ids[event.key] = trace_of(self._claimed[event.key])
         self._move_on(event, "fanning_out")
 
     def _move_on(self, event: Prepared, state: str, count: int = 0) -> None:
@@ -148,8 +155,8 @@ class _Batch:
                 self._number(event, inbox, text, existing)
             self._move_on(event, "done", len(there))
             self.delivery.done.append((event.event_type.name, event.accepted_at.timestamp()))
-            if event.traceparent is not None:
-                self.delivery.traced.append((event.traceparent, event.key, *self.delivery.done[-1]))
+            if is_followed(event.traceparent):
+                self._follow(event, [inbox.key for inbox, _ in there])
         given = {
             **{f"row_{name}": self._rows[name] for name in fan_out.ROW_COLUMNS},
             **{f"event_{name}": self._ends[name] for name in fan_out.EVENT_COLUMNS},
@@ -159,6 +166,11 @@ class _Batch:
         if self._failed_logins:
             self._connection.execute(failed_logins.stage(), {"keys": self._failed_logins})
         self.delivery.forwarded = leave_forwards(self._connection, self._moved_on)
+
+    def _follow(self, event: Prepared, keys: list[int]) -> None:
+        trace_id, name = trace_of(self._claimed[event.key]), event.event_type.name
+        followed = Followed(trace_id, event.traceparent, event.key, name, databases.current(), keys)
+        self.delivery.followed.append((followed, event.accepted_at.timestamp()))
 
     def _render(self, reached: Reached) -> list[tuple[Prepared, dict[int, Text]]]:
         """Return the events with a text for each inbox, before any inbox is locked, as far as their size allows."""

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from celery import Task
 from sqlalchemy import Connection, text
 
 from shared import databases, db, fan_out, metrics, traces
+from shared.following import trace_of
 from shared.logs import log, place_of
 from shared.settings import settings
 from shared.stream_redis import AWAY
@@ -21,6 +24,7 @@ from workers.app import FAN_OUT_ONE_TASK, FORWARD_TASK, PLAN_TASK, app, send, wa
 from workers.deliver import Delivery, deliver
 from workers.measure import count_commits
 from workers.patience import is_away, is_blameless, is_busy, patience, sqlstate_of
+from workers.prepare import Row
 from workers.publish import publish, redis_client
 
 #: A task that still finds work after this hands over to a new wake-up, so that stops and time limits stay short.
@@ -85,28 +89,28 @@ def run_batch(deadline: float) -> bool:
     A batch that fails is split at once: each of its events is tried alone. One that waited for too long for somebody's
     inboxes goes around those.
     """
-    claimed: list[int] = []
+    rows: Sequence[Row] = ()
     limit = settings().claim_batch
     try:
         with db.transaction() as connection:
             if time.monotonic() < _busy_until:
                 connection.execute(text(f"SET LOCAL lock_timeout = {BUSY_LOCK_TIMEOUT_MS}"))
             rows = connection.execute(fan_out.claim_batch(), {"limit": limit}).mappings().all()
-            claimed.extend(row["key"] for row in rows)
             if not rows:
                 return False
             delivery = deliver(connection, rows, careful=False)
     except Exception as error:
-        if not claimed or is_away(error):
+        if not rows or is_away(error):
             raise
-        _log_failure("fan_out.batch_failed", error, events=len(claimed))
+        claimed = [row["key"] for row in rows]
+        _log_failed_batch(error, claimed, rows)
         if is_busy(error):
             _go_around(claimed)
         else:
             _split(claimed, deadline)
         return True
     after_commit(delivery)
-    return len(claimed) == limit or delivery.released > 0
+    return len(rows) == limit or delivery.released > 0
 
 
 def _go_around(keys: list[int]) -> None:
@@ -138,9 +142,9 @@ def suspect_predecessors() -> bool:
     if told is None:
         return False
     database, key = told
-    log().warning("fan_out.died_at", event_key=key)
     with db.transaction(database=database) as connection:
-        connection.execute(fan_out.suspect_one(), {"key": key})
+        named = connection.execute(fan_out.suspect_one(), {"key": key}).mappings().first()
+    log().warning("fan_out.died_at", event_key=key, **({"trace_id": trace_of(named)} if named else {}))
     at_work.settle()
     return True
 
@@ -165,12 +169,13 @@ def _run_group(keys: list[int], deadline: float) -> None:
     """Try suspects together, the attempt of each counted by a commit of its own first; one by one if that fails."""
     with db.transaction() as connection:
         begun = sorted(connection.scalars(fan_out.begin_attempts(), {"keys": keys}))
+    rows: Sequence[Row] = ()
     try:
         with db.transaction() as connection:
             rows = connection.execute(fan_out.claim_these(), {"keys": begun}).mappings().all()
             delivery = deliver(connection, rows, careful=True) if rows else Delivery()
     except Exception as error:
-        _log_failure("fan_out.batch_failed", error, events=len(begun))
+        _log_failed_batch(error, begun, rows)
         with db.transaction() as connection:
             connection.execute(fan_out.take_back_attempts(), {"keys": begun})
         _run_each(begun, deadline)
@@ -193,15 +198,15 @@ def run_alone(key: int, after: int | None = None) -> None:
     """
     names = {"key": key, "most": settings().max_attempts, "after": after}
     with db.transaction() as connection:
-        attempt = connection.scalar(fan_out.begin_attempt(), names)
-    if attempt is None:
+        begun = connection.execute(fan_out.begin_attempt(), names).mappings().first()
+    if begun is None:
         return
     began = time.monotonic()
     try:
         with db.transaction() as connection:
             delivery = _deliver_one(connection, key)
     except Exception as error:
-        _judge(key, attempt, error, time.monotonic() - began)
+        _judge({"event_key": key, "trace_id": trace_of(begun)}, begun["attempts"], error, time.monotonic() - began)
         return
     after_commit(delivery)
 
@@ -211,8 +216,9 @@ def _deliver_one(connection: Connection, key: int) -> Delivery:
     return deliver(connection, rows, careful=True) if rows else Delivery()
 
 
-def _judge(key: int, attempt: int, error: Exception, seconds: float) -> None:
-    _log_failure("fan_out.event_failed", error, event_key=key, attempt=attempt)
+def _judge(names: dict[str, Any], attempt: int, error: Exception, seconds: float) -> None:
+    key = names["event_key"]
+    _log_failure("fan_out.event_failed", error, **names, attempt=attempt)
     with db.transaction() as connection:
         if is_blameless(error, seconds):
             connection.execute(fan_out.take_back_attempts(), {"keys": [key]})
@@ -220,10 +226,14 @@ def _judge(key: int, attempt: int, error: Exception, seconds: float) -> None:
             reason = f"Its fan-out failed {attempt} times, at last with {type(error).__name__}."
             connection.execute(fan_out.fail(), {"key": key, "error": reason})
             metrics.FINISHED.add(1, "given_up")
-            log().error("event.given_up", event_key=key, attempts=attempt)
+            log().error("event.given_up", **names, attempts=attempt)
 
 
-def _log_failure(event_name: str, error: Exception, **ids: int) -> None:
+def _log_failed_batch(error: Exception, keys: Sequence[int], rows: Sequence[Row]) -> None:
+    _log_failure("fan_out.batch_failed", error, events=len(keys), trace_ids=[trace_of(row) for row in rows])
+
+
+def _log_failure(event_name: str, error: Exception, **ids: Any) -> None:
     # Never the message: a database's error quotes the row.
     kind, state = type(error).__name__, sqlstate_of(error)
     log().error(event_name, reason=kind, sqlstate=state, where=place_of(error), **ids)
@@ -234,25 +244,29 @@ def after_commit(delivery: Delivery) -> None:
     count(delivery)
     committed = time.time()
     for key in delivery.refused:
-        log().warning("event.refused", event_key=key)
+        log().warning("event.refused", event_key=key, trace_id=delivery.trace_ids[key])
     for key in delivery.large:
-        send(PLAN_TASK, key)
+        send(PLAN_TASK, key, trace_id=delivery.trace_ids[key])
     if delivery.forwarded:
         send(FORWARD_TASK)
+    for followed, _ in delivery.followed:
+        followed.note("event.fanned_out", recipients=len(followed.keys))
     if not delivery.messages:
         return
-    taken = publish(delivery.messages)
-    _trace(delivery, committed)
+    taken = publish(delivery.messages, [followed.as_order(committed) for followed, _ in delivery.followed])
     counts = Counter(delivery.owners[:taken])
+    _tell_published(delivery, committed, counts)
     if counts:
         _count_published(counts)
 
 
-def _trace(delivery: Delivery, committed: float) -> None:
-    """Tell the fan-out and the publishing of those events that are traced."""
-    for parent, key, event_type, accepted_at in delivery.traced:
-        traces.tell("carillon.fan_out", parent, accepted_at, committed, event_key=key, type=event_type)
-        traces.tell("carillon.publish", parent, committed, time.time(), event_key=key, type=event_type)
+def _tell_published(delivery: Delivery, committed: float, counts: Counter[int]) -> None:
+    """Tell the publishing of those events that are followed, and the spans of those that are traced."""
+    for event, accepted_at in delivery.followed:
+        ids: dict[str, str | int] = {"event_key": event.event_key, "type": event.type}
+        event.note("event.published", messages=counts[event.event_key])
+        traces.tell("carillon.fan_out", event.traceparent, accepted_at, committed, **ids)
+        traces.tell("carillon.publish", event.traceparent, committed, time.time(), **ids)
 
 
 def count(delivery: Delivery) -> None:

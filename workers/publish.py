@@ -6,7 +6,7 @@ At most once by nature: with Redis away a frame is dropped and counted, and the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -74,15 +74,20 @@ def forget_connections() -> None:
     _link_within.cache_clear()
 
 
-def publish(messages: Sequence[Message]) -> int:
-    """Publish messages, those of one channel in order; returns how many Redis took. Never raises."""
-    link = _link()
+def publish(messages: Sequence[Message], words: Sequence[bytes] = ()) -> int:
+    """Publish messages, those of one channel in order; returns how many Redis took. Never raises.
+
+    `words` are control messages about them, sent behind them in the same round trip (of a cluster: in the last one).
+    """
+    if not messages:
+        return 0
+    link, told = _link(), [(CONTROL_CHANNEL, word) for word in words]
     if is_cluster():
-        return _publish_to_cluster(link, messages)
-    return _publish_by(link, messages, lambda: _stamp(link))
+        return _publish_to_cluster(link, messages, told)
+    return _publish_by(link, messages, lambda: (*_stamp(link), *told))
 
 
-def _publish_to_cluster(whole: _Link, messages: Sequence[Message]) -> int:
+def _publish_to_cluster(whole: _Link, messages: Sequence[Message], told: Sequence[Message]) -> int:
     """Publish each channel's messages to the server that has its slot, one server after the other."""
     if _is_paused(whole, messages):
         return 0
@@ -91,11 +96,12 @@ def _publish_to_cluster(whole: _Link, messages: Sequence[Message]) -> int:
     except AWAY as error:
         return _failed(whole, messages, 0, error)
     shares, unplaced = by_server(cluster, messages)
-    stamps, _ = by_server(cluster, _stamp(whole) if messages else ())
+    behind, _ = by_server(cluster, (*_stamp(whole), *told))
     url, taken = url_of(settings()), 0
-    for server, (client, some) in shares.items():
-        stamp = stamps[server][1] if server in stamps else ()
-        taken += _publish_by(_link_within(url, server, client), some, partial(tuple, stamp))
+    for server in _in_order(shares, behind if told else ()):
+        client, some = shares.get(server) or (behind[server][0], ())
+        last = behind[server][1] if server in behind else ()
+        taken += _publish_by(_link_within(url, server, client), some, partial(tuple, last))
     metrics.UNPUBLISHED.add(len(unplaced))
     if taken < len(messages) and time.monotonic() - whole.refreshed_at > PAUSE_S:
         whole.refreshed_at = time.monotonic()
@@ -103,14 +109,20 @@ def _publish_to_cluster(whole: _Link, messages: Sequence[Message]) -> int:
     return taken
 
 
-def _publish_by(link: _Link, messages: Sequence[Message], stamp_of: Callable[[], Sequence[Message]]) -> int:
+def _in_order(servers: Iterable[str], last: Iterable[str]) -> list[str]:
+    """Return all the servers, those at the end that are told what is behind the messages."""
+    ending = [*last]
+    return [*(server for server in servers if server not in ending), *ending]
+
+
+def _publish_by(link: _Link, messages: Sequence[Message], behind_of: Callable[[], Sequence[Message]]) -> int:
     if _is_paused(link, messages):
         return 0
-    stamp, taken = stamp_of(), 0
+    behind, taken = behind_of(), 0
     try:
-        for start in range(0, len(messages), PIPELINE):
+        for start in range(0, len(messages) or 1, PIPELINE):
             last = start + PIPELINE >= len(messages)
-            taken += _publish_some(link, messages[start : start + PIPELINE], stamp if last else ())
+            taken += _publish_some(link, messages[start : start + PIPELINE], behind if last else ())
         link.pause_s = PAUSE_S
     except AWAY as error:
         return _failed(link, messages, taken, error)
@@ -146,10 +158,10 @@ def _stamp(link: _Link) -> Sequence[Message]:
     return ((CONTROL_CHANNEL, orjson.dumps({"stamp": {"committedAt": now}})),)
 
 
-def _publish_some(link: _Link, messages: Sequence[Message], stamp: Sequence[Message]) -> int:
+def _publish_some(link: _Link, messages: Sequence[Message], behind: Sequence[Message]) -> int:
     with link.client().pipeline(transaction=False) as pipeline:
         tell = publisher(pipeline)
-        for channel, body in (*messages, *stamp):
+        for channel, body in (*messages, *behind):
             tell(channel, body)
         pipeline.execute()
     return len(messages)

@@ -24,6 +24,7 @@ from shared.catalog import catalog
 from shared.cloudevent import Event
 from shared.databases import database_of, working_in
 from shared.errors import BodyTooLarge, CarillonError, Conflict, FieldError, InvalidInput, StartError
+from shared.following import note_accepted, trace_id_of
 from shared.logs import configure_logs, log, place_of
 from shared.outbox_setting import Outbox
 from shared.settings import settings
@@ -153,8 +154,10 @@ def _store_at(home: str, some: Sequence[_Read], taken: Taken) -> None:
             _store_at(home, some[:half], taken)
             _store_at(home, some[half:], taken)
             return
-        log().error("outbox.unstorable", position=some[0][0], sqlstate=sqlstate_of(error), where=place_of(error))
-        taken.refused[some[0][0]] = "The event cannot be stored."
+        position, event = some[0]
+        ids = {"position": position, "trace_id": trace_id_of(*event.key, event.traceparent)}
+        log().error("outbox.unstorable", **ids, sqlstate=sqlstate_of(error), where=place_of(error))
+        taken.refused[position] = "The event cannot be stored."
         return
     if left:
         taken.stored.extend(position for position, _ in left)
@@ -163,13 +166,14 @@ def _store_at(home: str, some: Sequence[_Read], taken: Taken) -> None:
 
 def _accept(some: Sequence[_Read], taken: Taken) -> Sequence[_Read]:
     """Accept these events in one transaction, without those that it names as wrong; return which are stored."""
-    left = list(some)
+    left, began = list(some), time.time()
     while left:
         try:
             posting = events.posting_of([event for _, event in left], is_batch=True)
             with db.transaction(*posting.tenants) as ours:
                 statuses = run(ours, events.accept(posting, registers=False))
             metrics.count_events(statuses)
+            note_accepted(posting.events, statuses, began)
             break
         except (InvalidInput, Conflict) as refused:
             left = _without_refused(left, refused, taken)

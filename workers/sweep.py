@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 import beat_schedule
 from shared import chunks, databases, deletions, fan_out, forwards
+from shared.following import trace_of
 from shared.logs import log
 from shared.settings import settings
 from shared.wake import CHUNK_TASK
@@ -44,7 +45,8 @@ class _Left:
     overdue: bool
     suspects: list[tuple[int, int]]
     chunks: list[tuple[int, int]]
-    ended: set[int]
+    #: Events of which a chunk was given up, with their trace ids.
+    ended: dict[int, str]
     unplanned: list[int]
     stalled: list[int]
     cancels: list[int]
@@ -84,7 +86,8 @@ def _left(connection: Connection) -> _Left:
     overdue = bool(connection.scalar(_OVERDUE))
     suspects = _suspects(connection)
     left = _chunks(connection)
-    ended = set(connection.scalars(chunks.fail_exhausted_chunks(), {"most": settings().max_attempts}))
+    failed = connection.execute(chunks.fail_exhausted_chunks(), {"most": settings().max_attempts}).mappings()
+    ended = {row["event_key"]: trace_of(row) for row in failed}
     stalled = connection.execute(chunks.stalled_events(), {"limit": LIMIT}).all()
     return _Left(
         overdue, suspects, left, ended,
@@ -108,17 +111,17 @@ def _queue_again(left: _Left) -> None:
         send(FORWARD_TASK)
     for key in left.unplanned:
         send(PLAN_TASK, key)
-    for event_key in left.ended:
-        log().error("event.given_up", event_key=event_key, attempts=settings().max_attempts)
-    for event_key in left.ended.union(left.stalled):
+    for event_key, trace_id in left.ended.items():
+        log().error("event.given_up", event_key=event_key, trace_id=trace_id, attempts=settings().max_attempts)
+    for event_key in {*left.ended, *left.stalled}:
         progress(event_key)
 
 
 def _suspects(connection: Connection) -> list[tuple[int, int]]:
     most = settings().max_attempts
     reason = f"Its fan-out ended with its worker process {most} times."
-    for key in connection.scalars(fan_out.fail_exhausted(), {"most": most, "error": reason}):
-        log().error("event.given_up", event_key=key, attempts=most)
+    for row in connection.execute(fan_out.fail_exhausted(), {"most": most, "error": reason}).mappings():
+        log().error("event.given_up", event_key=row["key"], trace_id=trace_of(row), attempts=most)
     due = connection.execute(fan_out.due_suspects(), {"most": most, "limit": LIMIT})
     return [(row.key, row.attempts) for row in due]
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from shared import audience
 from shared.errors import InvalidInput
+from shared.following import trace_of
 from shared.logs import log
 from shared.settings import settings
 from workers.chunks import chunk_size
@@ -86,7 +87,7 @@ class Telling(ABC):
 
     def _give_up(self, news: News) -> None:
         """Leave the notifications as they are; a later revision is tried again."""
-        log().warning("telling.untellable", event_key=news.row["key"])
+        log().warning("telling.untellable", event_key=news.row["key"], trace_id=trace_of(news.row))
         self.note_told([news], tellable=False)
 
     def _tell_range(self, event: Prepared) -> list[Message]:
