@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,13 +12,13 @@ import psycopg
 import pytest
 
 from shared.following import trace_id_of
-from shared.logs import configure_logs, log
+from shared.logs import log
 from shared.settings import settings
 from tests import directory
 from tests.directory import Row
-from tests.eventually import eventually, eventually_async
+from tests.eventually import eventually
 from tests.listener import Listener, token_for
-from tests.producers import STRUCTURED, TENANT, bearer, envelope, make_key, post
+from tests.producers import STRUCTURED, TENANT, bearer, envelope, make_key, post, serving
 from tests.servers import ApiServer, Child, Worker
 from workers.app import wake
 
@@ -26,6 +27,7 @@ SAMPLED, LEFT_OUT = f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"
 #: A worker on a busy machine.
 PATIENCE_S = 60.0
 JSON_LINES = {"CARILLON_LOG_FORMAT": "json"}
+Started = Callable[..., tuple[ApiServer, Worker]]
 GRADE = {"student_id": "ann", "course_id": "c1", "course_title": "Sets"}
 
 
@@ -40,6 +42,12 @@ def about(id: str, *parts: Child) -> list[dict[str, Any]]:
     return [line for line in lines_of(*parts) if id in json.dumps(line)]
 
 
+@pytest.fixture
+def started(new_api_server: Callable[..., ApiServer], new_worker: Callable[..., Worker]) -> Started:
+    """Start an API process and a worker, whose lines are JSON."""
+    return lambda **extra: (new_api_server(**JSON_LINES, **extra), new_worker(**JSON_LINES, **extra))
+
+
 async def posted(server: ApiServer, key: str, event: dict[str, Any]) -> httpx.Response:
     headers = {**bearer(key), "content-type": STRUCTURED, "x-request-id": "deploy-7/req.42"}
     async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
@@ -52,28 +60,21 @@ async def posted(server: ApiServer, key: str, event: dict[str, Any]) -> httpx.Re
     ("level", "traceparent"), [("info", SAMPLED), ("debug", None)], ids=["sampled by its producer", "level debug"]
 )
 async def test_one_id_finds_an_event_in_api_worker_publishing_and_edge(
-    configured: dict[str, str],
-    db: psycopg.Connection[Row],
-    new_api_server: Callable[..., ApiServer],
-    new_worker: Callable[..., Worker],
-    level: str,
-    traceparent: str | None,
+    configured: dict[str, str], db: psycopg.Connection[Row], started: Started, level: str, traceparent: str | None
 ) -> None:
     key = make_key()
     directory.add_recipients(db, TENANT, ["ann"])
-    extra = {**JSON_LINES, "CARILLON_LOG_LEVEL": level}
-    server, worker = new_api_server(**extra), new_worker(**extra)
+    server, worker = started(CARILLON_LOG_LEVEL=level)
     event = envelope(traceparent=traceparent)
     id = trace_id_of(TENANT, event["source"], event["id"], traceparent)
     async with Listener(server.url, token_for(configured, "ann", tenant=TENANT)) as listener:
         answer = await posted(server, key, event)
         await listener.count(2, within=PATIENCE_S)
-        await eventually_async(lambda: len(about(id, server, worker)) >= 4, within=PATIENCE_S)
+        await asyncio.to_thread(eventually, lambda: len(about(id, server, worker)) >= 4, PATIENCE_S)
     assert answer.headers["x-request-id"] == "deploy-7/req.42"
     told = sorted((line["event"], line["part"]) for line in about(id, server, worker))
-    assert told == [
-        ("event.accepted", "api"), ("event.fanned_out", "worker"), ("event.published", "worker"), ("event.pushed", "api"),
-    ]  # fmt: skip
+    fan_out = [(f"event.{step}", "worker") for step in ("fanned_out", "published")]
+    assert told == [("event.accepted", "api"), *fan_out, ("event.pushed", "api")]
     assert {line["trace_id"] for line in about(id, server, worker)} == {id}
     steps = {line["event"]: line for line in about(id, server, worker)}
     assert steps["event.accepted"]["request_id"] == "deploy-7/req.42"
@@ -85,24 +86,20 @@ async def test_one_id_finds_an_event_in_api_worker_publishing_and_edge(
 
 
 async def test_a_large_event_is_found_chunk_by_chunk(
-    configured: dict[str, str],
-    db: psycopg.Connection[Row],
-    new_api_server: Callable[..., ApiServer],
-    new_worker: Callable[..., Worker],
+    configured: dict[str, str], db: psycopg.Connection[Row], started: Started
 ) -> None:
     key = make_key()
     directory.add_recipients(db, TENANT, ["ann", "ben", "cyd", "dan"])
-    extra = {**JSON_LINES, "CARILLON_CHUNK_SIZE": "2"}
-    server, worker = new_api_server(**extra), new_worker(**extra)
+    server, worker = started(CARILLON_CHUNK_SIZE="2")
     data = {"title": "Maintenance", "message": "Tonight", "audience": {"everyone": True}}
     async with Listener(server.url, token_for(configured, "dan", tenant=TENANT)) as listener:
         await posted(server, key, envelope(type="system.announcement", data=data, traceparent=SAMPLED))
         await listener.count(2, within=PATIENCE_S)
-        await eventually_async(lambda: len(about(TRACE, server, worker)) >= 6, within=PATIENCE_S)
-    told = sorted((line["event"], line.get("chunk"), line.get("recipients")) for line in about(TRACE, server, worker)
-                  if line["part"] == "worker")  # fmt: skip
-    assert told == [("event.fanned_out", 1, 2), ("event.fanned_out", 2, 2), ("event.published", 1, 1),
-                    ("event.published", 2, 1)]  # fmt: skip
+        await asyncio.to_thread(eventually, lambda: len(about(TRACE, server, worker)) >= 6, PATIENCE_S)
+    steps = [line for line in about(TRACE, worker) if line["part"] == "worker"]
+    done = sorted((line["chunk"], line["recipients"]) for line in steps if line["event"] == "event.fanned_out")
+    published = sorted((line["chunk"], line["messages"]) for line in steps if line["event"] == "event.published")
+    assert (done, published, len(steps)) == ([(0, 2), (1, 2)], [(0, 1), (1, 1)], 4)
     pushed = [line["streams"] for line in about(TRACE, server) if line["event"] == "event.pushed"]
     assert pushed == [1]
 
@@ -140,15 +137,15 @@ async def test_every_answer_names_its_request_and_bodies_stay_the_same(api: http
 
 
 async def test_lines_of_a_request_carry_its_id_and_later_ones_do_not(
-    api: httpx.AsyncClient, key: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    configured: dict[str, str], key: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CARILLON_LOG_FORMAT", "json")
     settings.cache_clear()
-    configure_logs("api")
-    assert (await post(api, key, envelope(traceparent=LEFT_OUT))).status_code == 202
-    path = "/api/events/e1?source=/tests&tenant=acme"
-    assert (await api.delete(path, headers={**bearer(key), "x-request-id": "mine"})).status_code == 202
-    log().info("after.all")
+    async with serving() as api:
+        assert (await post(api, key, envelope(traceparent=LEFT_OUT))).status_code == 202
+        path = "/api/events/e1?source=/tests&tenant=acme"
+        assert (await api.delete(path, headers={**bearer(key), "x-request-id": "mine"})).status_code == 202
+        log().info("after.all")
     told = [json.loads(line) for line in "".join(capfd.readouterr()).splitlines() if line.startswith("{")]
     (cancelled,) = [line for line in told if line["event"] == "event.cancelled"]
     assert (cancelled["request_id"], cancelled["trace_id"]) == ("mine", TRACE)

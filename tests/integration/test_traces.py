@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from shared import traces
 from shared.errors import StartError
 from shared.settings import settings
+from shared.tokens import make_token
 from shared.wake import FAN_OUT_TASK
 from tests import directory
 from tests.eventually import eventually
@@ -83,17 +84,23 @@ def test_a_traced_event_is_told_from_its_acceptance_to_its_push_as_children_of_t
     server = new_api_server(**extra)
     new_worker(**extra)
     headers = {**bearer(key), "content-type": STRUCTURED}
-    for id, flags in (("sampled", "01"), ("left-out", "00")):
-        event = envelope(id, traceparent=f"00-{TRACE}-{PARENT}-{flags}")
-        assert httpx.post(f"{server.url}/api/events", json=event, headers=headers, timeout=30).status_code == 202
-    assert httpx.post(f"{server.url}/api/events", json=envelope("bare"), headers=headers, timeout=30).status_code == 202
-    eventually(lambda: len(collector.spans) >= 3, within=PATIENCE_S)
+    stream, token = f"{server.url}/api/notifications/stream", make_token(TENANT, "ann")
+    with httpx.stream("GET", stream, headers=bearer(token), timeout=30) as opened:
+        assert opened.status_code == 200
+        for id, flags in (("sampled", "01"), ("left-out", "00")):
+            event = envelope(id, traceparent=f"00-{TRACE}-{PARENT}-{flags}")
+            assert httpx.post(f"{server.url}/api/events", json=event, headers=headers, timeout=30).status_code == 202
+        bare = envelope("bare")
+        assert httpx.post(f"{server.url}/api/events", json=bare, headers=headers, timeout=30).status_code == 202
+        eventually(lambda: len(collector.spans) >= 4, within=PATIENCE_S)
     spans = {span.name: span for span in collector.spans}
-    assert sorted(span.name for span in collector.spans) == ["carillon.accept", "carillon.fan_out", "carillon.publish"]
+    names = [f"carillon.{step}" for step in ("accept", "fan_out", "publish", "push")]
+    assert sorted(span.name for span in collector.spans) == names
     for span in collector.spans:
         assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
         assert span.start_time_unix_nano <= span.end_time_unix_nano
-    assert spans["carillon.fan_out"].end_time_unix_nano == spans["carillon.publish"].start_time_unix_nano
+    committed = spans["carillon.fan_out"].end_time_unix_nano
+    assert {spans[name].start_time_unix_nano for name in ("carillon.publish", "carillon.push")} == {committed}
     told = {each.key: each.value.string_value for each in spans["carillon.accept"].attributes}
     assert told == {"carillon.id": "sampled", "carillon.type": "achievement.awarded"}
 
