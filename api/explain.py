@@ -20,13 +20,14 @@ router = APIRouter(prefix="/api/events", tags=["producers"])
 
 
 class ExplainedEvent(BaseModel):
-    """The event that was asked about."""
+    """The event that was asked about. `traceId` finds it in the logs of every part, and in traces."""
 
     tenant: str
     source: str
     id: str
     type: str
     state: Literal["accepted", "fanning_out", "done", "cancelling", "cancelled", "failed"]
+    traceId: str
 
 
 class ExplainedRecipient(BaseModel):

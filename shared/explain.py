@@ -18,6 +18,7 @@ from shared.audience import Sought, sought
 from shared.catalog import Audience, EventType, catalog, targets
 from shared.databases import database_of
 from shared.errors import InvalidInput, NotFound
+from shared.following import trace_of
 from shared.homes import home_of
 from shared.notification_id import notification_id, time_prefix
 from shared.plans import Part, Plan
@@ -29,8 +30,8 @@ Outcome = Literal[
 ]  # fmt: skip
 
 _EVENT = text("""
-    SELECT e.key, e.tenant, e.source, e.id, e.type, e.data, e.state, e.error, e.accepted_at, e.finished_at,
-           e.expires_at, e.published, e.notifications, e.published_at, e.repeats, e.repeated_at
+    SELECT e.key, e.tenant, e.source, e.id, e.type, e.traceparent, e.data, e.state, e.error, e.accepted_at,
+           e.finished_at, e.expires_at, e.published, e.notifications, e.published_at, e.repeats, e.repeated_at
     FROM events e WHERE e.tenant = :tenant AND e.source = :source AND e.id = :id""")
 _INBOX = text("""
     SELECT i.key, i.floor_seq, r.created_at AS registered_at
@@ -123,7 +124,8 @@ def _told(event: Row, facts: Facts, who: tuple[str, str], wanted: Sequence[Sough
         each.pop("place", None)
     outcome, reason = _outcome(event, facts, rule is not None)
     return {
-        "event": {name: event[name] for name in ("tenant", "source", "id", "type", "state")},
+        "event": {name: event[name] for name in ("tenant", "source", "id", "type", "state")}
+        | {"traceId": trace_of(event)},
         "recipient": {"tenant": who[0], "id": who[1], "registered": _registered_at(facts) is not None},
         "outcome": outcome,
         "reason": reason,

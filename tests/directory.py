@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 import psycopg
 
+from shared.following import trace_of
+
 Row = dict[str, Any]
 
 
@@ -92,6 +94,12 @@ def event(db: psycopg.Connection[Row], key: int) -> Row:
     row = db.execute("SELECT * FROM events WHERE key = %s", (key,)).fetchone()
     assert row is not None
     return row
+
+
+def alarm(db: psycopg.Connection[Row], key: int, **more: Any) -> dict[str, Any]:
+    """Return the log line that tells of an event given up after five attempts."""
+    line = {"event": "event.given_up", "log_level": "error", "event_key": key, "attempts": 5}
+    return {**line, "trace_id": trace_of(event(db, key)), **more}
 
 
 def inbox(db: psycopg.Connection[Row], key: int) -> Row:

@@ -37,6 +37,7 @@ def explain(
         out.print(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode(), markup=False)
         return
     out.print(f"{told['outcome']}: {told['reason']}", markup=False)
+    out.print(f"trace_id {told['event']['traceId']} in the logs", markup=False)
     for each in (_steps(told["steps"]), _rules(told["rules"])):
         out.print()
         out.print(each)

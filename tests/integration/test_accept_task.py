@@ -135,6 +135,26 @@ def test_every_refusal_is_the_problem_that_http_would_answer_and_stores_nothing(
     assert worker.output.count("Traceback") == 0
 
 
+def test_its_lines_carry_the_producers_request_id_and_the_events_trace_id(
+    producer: Producer, new_worker: Callable[..., Worker]
+) -> None:
+    worker = new_worker(CARILLON_LOG_FORMAT="json")
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    good = _text(traceparent=f"00-{trace}-00f067aa0ba902b7-01")
+    assert producer.told(good, **{"x-request-id": "order-7"})["events"][0]["status"] == "accepted"
+    assert producer.told("{}", **{"x-request-id": "order-8"})["status"] == 422
+    without = producer.send("[]", producer.headers("[]"))
+    assert producer.result(without)["status"] == 422
+    lines = [json.loads(line) for line in worker.output.splitlines() if line.startswith("{")]
+    told = {line["request_id"]: (line["event"], line.get("trace_id")) for line in lines if "request_id" in line}
+    task_id = without.removeprefix("celery-task-meta-")
+    assert told == {
+        "order-7": ("event.accepted", trace),
+        "order-8": ("accept.refused", None),
+        task_id: ("accept.refused", None),
+    }
+
+
 def test_a_message_as_old_as_the_memory_of_events_is_still_taken(producer: Producer, worker: Worker) -> None:
     body = _text()
     old = producer.headers(body, age_s=settings().event_retention_days * DAY_S - 60)

@@ -217,8 +217,7 @@ def test_a_chunk_that_fails_five_times_fails_its_event_after_the_others_are_told
     with patch("workers.chunks._Chunk.run", side_effect=RuntimeError), capture_logs() as told:
         for _ in range(5):
             run_chunk(event, 1)
-    alarm = {"event": "event.given_up", "log_level": "error", "event_key": event, "number": 1, "attempts": 5}
-    assert [line for line in told if line["event"] == "event.given_up"] == [alarm]
+    assert [line for line in told if line["event"] == "event.given_up"] == [directory.alarm(db, event, number=1)]
     assert directory.event(db, event)["state"] == "fanning_out"
     for number in (0, 2):
         run_chunk(event, number)

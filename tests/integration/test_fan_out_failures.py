@@ -93,7 +93,7 @@ def test_after_five_attempts_an_event_is_failed_says_why_and_is_alarmed_once(db:
         for _ in range(4):
             make_due(db)
             run_alone(event)
-    assert alarms(told) == [{"event": "event.given_up", "log_level": "error", "event_key": event, "attempts": 5}]
+    assert alarms(told) == [directory.alarm(db, event)]
     row = directory.event(db, event)
     assert (row["state"], row["attempts"], row["error"]) == (
         "failed",
@@ -144,7 +144,7 @@ def test_a_killed_workers_attempts_count_and_the_last_one_fails_the_event(db: ps
     make_due(db)
     with capture_logs() as told:
         sweep()
-    assert alarms(told) == [{"event": "event.given_up", "log_level": "error", "event_key": event, "attempts": 5}]
+    assert alarms(told) == [directory.alarm(db, event)]
     row = directory.event(db, event)
     assert (row["state"], row["attempts"], row["error"]) == (
         "failed",

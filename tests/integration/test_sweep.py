@@ -140,8 +140,7 @@ def test_a_chunk_whose_last_attempt_died_fails_its_event(db: psycopg.Connection[
     age(db, 6)
     with capture_logs() as told:
         sweep()
-    alarm = {"event": "event.given_up", "log_level": "error", "event_key": event, "attempts": 5}
-    assert [line for line in told if line["event"] == "event.given_up"] == [alarm]
+    assert [line for line in told if line["event"] == "event.given_up"] == [directory.alarm(db, event)]
     row = directory.event(db, event)
     assert (row["state"], row["notifications"], row["error"]) == ("failed", 2, "1 of 2 chunks failed.")
 
