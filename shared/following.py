@@ -1,8 +1,8 @@
 """By what log lines of all parts are found again: an event's `trace_id`, a request's `request_id`.
 
 Nothing is stored or sent for the first: each part works it out of what it has of the event anyway. The steps of an
-event (accepted, fanned out, published, pushed) are logged where its producer samples its trace, and at the level
-`debug` for every event; what goes wrong is logged always. docs/operations.md tells how to follow an event by it.
+event (accepted, fanned out, published, pushed) are logged where its producer samples its trace, and with
+`CARILLON_LOG_EVENTS` of every event; what goes wrong is logged always. docs/operations.md tells how to follow one.
 """
 
 from __future__ import annotations
@@ -81,13 +81,7 @@ def is_sampled(traceparent: str | None) -> bool:
 
 def is_followed(traceparent: str | None) -> bool:
     """Return whether the event's steps are logged."""
-    return settings().log_level == "debug" or is_sampled(traceparent)
-
-
-def note(step: str, traceparent: str | None, trace_id: str, **ids: str | int) -> None:
-    """Log a step of an event that is followed: as `info` where its trace is sampled, else as `debug`."""
-    line = log().info if is_sampled(traceparent) else log().debug
-    line(step, trace_id=trace_id, **ids)
+    return settings().log_events or is_sampled(traceparent)
 
 
 def note_accepted(events: Sequence[Event], statuses: Sequence[str], began: float) -> None:
@@ -99,7 +93,7 @@ def note_accepted(events: Sequence[Event], statuses: Sequence[str], began: float
         if is_followed(event.traceparent):
             trace_id = trace_id_of(*event.key, event.traceparent)
             names = {name: getattr(event, name) for name in ("tenant", "source", "id", "type")}
-            note("event.accepted", event.traceparent, trace_id, status=status, **names)
+            log().info("event.accepted", trace_id=trace_id, status=status, **names)
         traces.tell("carillon.accept", event.traceparent, began, time.time(), id=event.id, type=event.type)
 
 
@@ -116,7 +110,7 @@ class Followed:
 
     def note(self, step: str, **ids: str | int) -> None:
         """Log a step of it."""
-        note(step, self.traceparent, self.trace_id, event_key=self.event_key, type=self.type, **ids)
+        log().info(step, trace_id=self.trace_id, event_key=self.event_key, type=self.type, **ids)
 
     def as_order(self, committed_at: float) -> bytes:
         """Return the control message that tells the edges of it, to be published behind its frames."""

@@ -166,6 +166,7 @@ class Settings(BaseSettings):
     start_timeout_seconds: float = Field(30.0, gt=0, le=600)
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_events: bool = False
 
     @field_validator(
         "action_url_hosts", "allowed_origins", "shared_roles", "trusted_proxies", "redis_cluster_nodes", mode="before"

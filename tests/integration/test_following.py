@@ -57,14 +57,14 @@ async def posted(server: ApiServer, key: str, event: dict[str, Any]) -> httpx.Re
 
 
 @pytest.mark.parametrize(
-    ("level", "traceparent"), [("info", SAMPLED), ("debug", None)], ids=["sampled by its producer", "level debug"]
+    ("every", "traceparent"), [("false", SAMPLED), ("true", None)], ids=["sampled by its producer", "every event"]
 )
 async def test_one_id_finds_an_event_in_api_worker_publishing_and_edge(
-    configured: dict[str, str], db: psycopg.Connection[Row], started: Started, level: str, traceparent: str | None
+    configured: dict[str, str], db: psycopg.Connection[Row], started: Started, every: str, traceparent: str | None
 ) -> None:
     key = make_key()
     directory.add_recipients(db, TENANT, ["ann"])
-    server, worker = started(CARILLON_LOG_LEVEL=level)
+    server, worker = started(CARILLON_LOG_EVENTS=every)
     event = envelope(traceparent=traceparent)
     id = trace_id_of(TENANT, event["source"], event["id"], traceparent)
     async with Listener(server.url, token_for(configured, "ann", tenant=TENANT)) as listener:
