@@ -80,6 +80,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
             "id": "c-1",
             "type": "certificate.issued",
             "state": "done",
+            "traceId": "a852f6ef5f7c0ad14e1ae6b36bb966c5",
         },
         "recipient": {"tenant": "uni-berlin", "id": "ada", "registered": True},
         "outcome": "read",
