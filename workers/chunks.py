@@ -305,9 +305,9 @@ class _Chunk:
             rest = {"event_key": self._row["key"], "after_key": keys[size - 1], "up_to_key": up_to}
             self._done.left = self._connection.scalar(chunks.add_chunk(), rest)
             up_to = keys[size - 1]
-        self._done.recipients = self._done.notifications = count
         if is_followed(self._row["traceparent"]):
             self._follow(keys[:size])
+        self._done.recipients = self._done.notifications = count
         given = {**self._names, "recipients": count, "notifications": count, "up_to_key": up_to}
         self._connection.execute(chunks.end_chunk(), given)
 

@@ -75,11 +75,11 @@ class _Batch:
         self._careful = careful
         self._around = around
         self._bound = settings().chunk_size
-        self._claimed: dict[int, Row] = {}
         self._rows: dict[str, list[Any]] = defaultdict(list)
         self._ends: dict[str, list[Any]] = defaultdict(list)
         self._failed_logins: list[int] = []
         self._moved_on: list[Prepared] = []
+        self._claimed: dict[int, Row] = {}
 
     def prepare(self, rows: Rows) -> list[Prepared]:
         """Return the events that can be fanned out; the others are failed."""
