@@ -315,7 +315,7 @@ async def test_a_large_audience_is_chunked_in_its_own_database(
     api: httpx.AsyncClient, key: str, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[tuple[str, tuple[Any, ...]]] = []
-    monkeypatch.setattr("workers.chunks.send", lambda name, *args: sent.append((name, args)))
+    monkeypatch.setattr("workers.chunks.send", lambda name, *args, **_: sent.append((name, args)))
     directory.add_recipients(split.sessions[NORTH], NORTH, [f"s{number}" for number in range(2_500)], roles=["student"])
     data = {"title": "Exams", "message": "Monday.", "audience": {"everyone": True}}
     await post(api, key, envelope("exams", tenant=NORTH, type="system.announcement", data=data))
@@ -478,7 +478,7 @@ async def test_a_database_that_does_not_answer_keeps_no_other_ones_streams_waiti
 ) -> None:
     """Reads of the one wait for a lock, and those of homes are many: each streams' recipient is unknown there."""
     server = new_api_server(CARILLON_RECONCILE_SECONDS="0.3")
-    monkeypatch.setattr("workers.fan_out.publish", lambda messages: 0)
+    monkeypatch.setattr("workers.fan_out.publish", lambda *_: 0)
     async with AsyncExitStack() as stack:
         for number in range(20):
             await stack.enter_async_context(Listener(server.url, make_token(NORTH, f"unknown-{number}")))
