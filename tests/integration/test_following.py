@@ -11,16 +11,17 @@ import httpx
 import psycopg
 import pytest
 
-from shared.following import trace_id_of
+from shared.following import TRACE_HEADER, trace_id_of
 from shared.logs import log
 from shared.settings import settings
+from shared.wake import CHUNK_QUEUE, CHUNK_TASK
 from tests import directory
 from tests.directory import Row
 from tests.eventually import eventually
 from tests.listener import Listener, token_for
 from tests.producers import STRUCTURED, TENANT, bearer, envelope, make_key, post, serving
 from tests.servers import ApiServer, Child, Worker
-from workers.app import wake
+from workers.app import app, wake
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED, LEFT_OUT = f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"
@@ -40,6 +41,11 @@ def lines_of(*parts: Child) -> list[dict[str, Any]]:
 def about(id: str, *parts: Child) -> list[dict[str, Any]]:
     """Return the lines with that id, wherever in them it stands."""
     return [line for line in lines_of(*parts) if id in json.dumps(line)]
+
+
+def failed(worker: Worker) -> list[dict[str, Any]]:
+    """Return the lines of tasks that failed."""
+    return [line for line in lines_of(worker) if line["event"] == "task.failed"]
 
 
 @pytest.fixture
@@ -119,6 +125,19 @@ def test_what_goes_wrong_is_found_by_the_same_id_and_nothing_is_told_of_the_rest
     eventually(lambda: len([line for line in lines_of(worker) if "trace_id" in line]) >= 2, within=PATIENCE_S)
     told = [(line["event"], line["trace_id"]) for line in lines_of(worker) if "trace_id" in line]
     assert sorted(told) == sorted(("event.refused", id) for id in expected)
+    assert {len(line["task_id"]) for line in lines_of(worker) if "trace_id" in line} == {36}
+
+
+def test_a_task_that_fails_is_logged_with_its_id_and_the_trace_id_of_its_message(
+    configured: dict[str, str], new_worker: Callable[..., Worker]
+) -> None:
+    worker = new_worker(**JSON_LINES)
+    for given in (TRACE, f"{TRACE}\n", None):
+        headers = {} if given is None else {TRACE_HEADER: given}
+        app.send_task(CHUNK_TASK, args=["none", "such"], queue=CHUNK_QUEUE, headers=headers, task_id=f"t{given}")
+    eventually(lambda: len(failed(worker)) == 3, within=PATIENCE_S)
+    told = {line["task_id"]: line.get("trace_id") for line in failed(worker)}
+    assert told == {f"t{TRACE}": TRACE, f"t{TRACE}\\x0a": None, "tNone": None}
 
 
 async def test_every_answer_names_its_request_and_bodies_stay_the_same(api: httpx.AsyncClient, key: str) -> None:
