@@ -58,7 +58,7 @@ def trace_id_of(tenant: str, source: str, id: str, traceparent: str | None = Non
     """
     if traceparent is not None and (found := TRACEPARENT.fullmatch(traceparent)):
         return found[1]
-    return hashlib.sha256("\0".join((tenant, source, id)).encode()).hexdigest()[:_TRACE_ID_DIGITS]
+    return hashlib.sha256("\0".join((tenant, source, id)).encode(errors="surrogatepass")).hexdigest()[:_TRACE_ID_DIGITS]
 
 
 def trace_of(row: Mapping[Any, Any]) -> str:

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from shared import db as shared_db
 from shared.catalog import targets as catalog_targets
 from shared.db import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS
+from shared.following import trace_of
 from shared.overview import retry_failed
 from tests import directory
 from tests.directory import Row
@@ -214,8 +215,10 @@ def test_an_event_that_killed_its_group_clears_the_others_of_it_and_nobody_else(
     deadly, *_ = (directory.add_event(db, "certificate.issued", ISSUED) for _ in range(3))
     with patch("workers.fan_out.deliver", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         isolate_pending(time.monotonic() + 10)
-    with patch("workers.at_work.predecessors", return_value=("shared", deadly)):
+    with patch("workers.at_work.predecessors", return_value=("shared", deadly)), capture_logs() as told:
         assert suspect_predecessors()
+    line = {"event": "fan_out.died_at", "log_level": "warning", "event_key": deadly}
+    assert told == [{**line, "trace_id": trace_of(directory.event(db, deadly))}]
     assert states(db) == [("accepted", 1), ("accepted", 1), ("accepted", 0), ("accepted", 0)]
     fan_out_pending()
     assert states(db) == [("accepted", 1), ("accepted", 1), ("done", 0), ("done", 0)]

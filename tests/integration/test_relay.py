@@ -272,6 +272,17 @@ WRONG: dict[str, tuple[Any, str]] = {
 }
 
 
+def test_what_is_relayed_of_a_sampled_trace_is_logged_with_its_id(
+    producer: Producer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    write(producer, *(envelope(flags, traceparent=f"00-{trace}-00f067aa0ba902b7-{flags}") for flags in ("00", "01")))
+    producer.commit()
+    assert relay_once().stored == [1, 2]
+    told = [line for line in capsys.readouterr().out.splitlines() if trace in line]
+    assert [("event.accepted" in line, "id=01" in line) for line in told] == [(True, True)]
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_a_refused_event_is_set_aside_with_its_reason_and_keeps_nobody_waiting(
     case: str, producer: Producer, database_url: str, capsys: pytest.CaptureFixture[str]
