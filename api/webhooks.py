@@ -17,7 +17,7 @@ from api.deps import FanOutWaker
 from api.events import Posted, store
 from api.json_schemas import EXAMPLE_WEBHOOK
 from api.paths import Name
-from shared import cloudevent, db, directory, events, following, github, signing, strict_json, topics
+from shared import cloudevent, db, directory, events, following, github, metrics, signing, strict_json, topics
 from shared.cloudevent import Event
 from shared.databases import SHARED, database_of
 from shared.directory import NAME
@@ -176,6 +176,7 @@ async def from_github(request: Request, waker: FanOutWaker, tenant: Name) -> Res
         delivery = _delivery(id, name, body, kind)
     began = time.time()
     event, status = await arun_plan(deliver(tenant, delivery))
+    metrics.count_events([status])
     following.note_accepted([event], [status], began)
     waker.wake(database_of(tenant))
     return answer({"events": events.told([event], [status])}, 202)

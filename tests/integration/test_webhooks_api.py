@@ -13,7 +13,8 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 
-from shared import db, directory, settings, signing
+from shared import db, directory, metrics, settings, signing
+from shared.cells import CELLS_HERE
 from shared.directory import Recipient
 from shared.signing import Purpose
 from shared.statements import run
@@ -114,6 +115,19 @@ async def test_a_redelivery_is_a_duplicate_even_when_the_directory_has_changed(
     other = await _deliver(api, github_secret, {**COMMENTED, "action": "edited"})
     assert again.json() == {"events": [{"id": "d-1", "status": "duplicate"}]}
     assert (other.status_code, stored(database_url)) == (409, 1)
+
+
+def _counted(outcome: str) -> int:
+    return CELLS_HERE.told().get((metrics.EVENTS.name, "", outcome), 0)
+
+
+async def test_deliveries_are_counted_by_what_became_of_them(api: httpx.AsyncClient, github_secret: str) -> None:
+    before = [_counted(outcome) for outcome in ("accepted", "duplicate")]
+    for _ in range(3):
+        assert (await _deliver(api, github_secret, COMMENTED)).status_code == 202
+    assert (await _deliver(api, github_secret, {**COMMENTED, "action": "edited"})).status_code == 409
+    after = [_counted(outcome) for outcome in ("accepted", "duplicate")]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [1, 2]
 
 
 async def test_a_delivery_as_a_form_is_the_same(api: httpx.AsyncClient, github_secret: str, database_url: str) -> None:
