@@ -37,6 +37,7 @@ PEOPLE = (
 )
 #: A busy machine takes its time.
 PATIENCE_MS = 30_000
+HTTP = httpx.Client(timeout=PATIENCE_MS / 1000)
 #: Of each kind one, the last ones on top.
 EVENTS = (
     ("enrollment.added", {"student_id": "ada", "enrollment_id": "e-1", "course_name": "Cryptography"}),
@@ -88,16 +89,16 @@ GENERIC = ("system-ui", "sans", "sans-serif")
 def _headers(server: str, person: str) -> dict[str, str]:
     tenant, recipient = person.split("/")
     who = {"tenant": tenant, "recipient": recipient}
-    token = httpx.post(f"{server}/api/demo/session", json=who).json()["token"]
+    token = HTTP.post(f"{server}/api/demo/session", json=who).json()["token"]
     return {"authorization": f"Bearer {token}"}
 
 
 def _post(server: str, tenant: str, type_: str, data: Mapping[str, object]) -> None:
     """Post an event, and return when everybody has been told."""
-    answer = httpx.post(f"{server}/api/demo/events", json={"type": type_, "tenant": tenant, "data": data})
+    answer = HTTP.post(f"{server}/api/demo/events", json={"type": type_, "tenant": tenant, "data": data})
     event = answer.raise_for_status().json()["id"]
     deadline = time.monotonic() + PATIENCE_MS / 1000
-    while httpx.get(f"{server}/api/demo/events/{event}?tenant={tenant}").json()["state"] != "done":
+    while HTTP.get(f"{server}/api/demo/events/{event}?tenant={tenant}").json()["state"] != "done":
         if time.monotonic() > deadline:
             raise SystemExit(f"Nobody was told of {type_}: is a worker running?")
         time.sleep(ASK_S)
@@ -105,11 +106,11 @@ def _post(server: str, tenant: str, type_: str, data: Mapping[str, object]) -> N
 
 def _fill(server: str) -> None:
     """Give the people something to read, in inboxes emptied before; all but the latest is read."""
-    httpx.get(f"{server}/api/demo/people")
+    HTTP.get(f"{server}/api/demo/people")
     for person in PEOPLE:
         headers = _headers(server, person)
-        httpx.post(f"{server}/api/notifications/read-all", headers=headers)
-        httpx.delete(f"{server}/api/notifications?read=true", headers=headers)
+        HTTP.post(f"{server}/api/notifications/read-all", headers=headers)
+        HTTP.delete(f"{server}/api/notifications?read=true", headers=headers)
     for type_, data in EVENTS:
         _post(server, "uni-berlin", type_, data)
     for type_, data in TICKETS:
@@ -119,8 +120,8 @@ def _fill(server: str) -> None:
         _post(server, "learn-acme", "system.announcement", told)
     for person in PEOPLE:
         headers = _headers(server, person)
-        for node in httpx.get(f"{server}/api/notifications", headers=headers).json()["nodes"][UNREAD:]:
-            httpx.patch(f"{server}/api/notifications/{node['id']}", headers=headers, json={"read": True})
+        for node in HTTP.get(f"{server}/api/notifications", headers=headers).json()["nodes"][UNREAD:]:
+            HTTP.patch(f"{server}/api/notifications/{node['id']}", headers=headers, json={"read": True})
 
 
 def _aged(route: Route) -> None:
@@ -177,7 +178,7 @@ def _refused(page: Page) -> None:
     page.route("**/api/notifications/*", lambda route: route.fulfill(status=503, json=broken))
     article = page.locator("carillon-inbox article").first
     article.hover()
-    article.locator(".actions button").first.click()
+    article.get_by_role("button", name="Mark read").click()
     expect(page.locator("carillon-inbox .note")).to_be_visible()
 
 

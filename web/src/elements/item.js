@@ -27,18 +27,19 @@ time { align-self: flex-start; color: var(--q); font-size: .8125em; line-height:
 .message { margin-block-start: 2px; color: var(--q); white-space: pre-line; overflow-wrap: anywhere; }
 .panel .message { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 .tag:not(:empty) { align-self: flex-start; padding-inline: .6em; border-radius: 99px; background: color-mix(in srgb, var(--c) 10%, var(--s)); color: var(--c); font-size: .75em; line-height: 1.9; font-weight: 600; }
+.item:hover .tag { background: var(--s); }
 .actions button, .toast > button { display: grid; place-items: center; width: 32px; padding: 0; color: var(--q); }
 .actions button:hover, .toast > button:hover { color: var(--i); }
 button svg { width: 18px; height: 18px; }
 .toast > button { position: absolute; z-index: 2; inset-block-start: 6px; inset-inline-end: 6px; }
 .actions [aria-expanded] { display: none; }
-.actions { position: absolute; z-index: 1; inset-block-end: 6px; inset-inline-end: 10px; display: flex; border-radius: 8px; background: var(--sunk); opacity: 0; }
+.actions { position: absolute; z-index: 1; inset-block-end: 6px; inset-inline-end: 6px; display: flex; border-radius: 8px; background: var(--sunk); opacity: 0; }
 .item:hover .actions, .item:focus-within .actions { opacity: 1; }
 @media (hover: none) {
   .actions { inset-block-end: 2px; inset-inline-end: 2px; opacity: 1; background: none; }
   .actions button { min-height: 44px; width: 44px; }
   .actions [aria-expanded] { display: grid; order: 1; }
-  .actions [aria-expanded] svg { stroke-width: 2.6; }
+  .actions [aria-expanded] svg { margin-inline-start: 8px; stroke-width: 2.6; }
   .actions [aria-expanded=false] ~ button { display: none; }
   .actions:has([aria-expanded=true]) { background: var(--s); box-shadow: var(--shadow); }
   :not(.toast) > .item > div { padding-inline-end: 32px; }
@@ -54,7 +55,7 @@ button svg { width: 18px; height: 18px; }
 @keyframes glow { from { background: color-mix(in srgb, var(--c) 14%, var(--s)); } }
 `);
 
-const DOTS = "M6 12h.01M12 12h.01M18 12h.01";
+const DOTS = "M12 6h.01M12 12h.01M12 18h.01";
 const CHECK = "M5 12.5l4.5 4.5L19 7.5";
 const CIRCLE = "M12 7a5 5 0 1 0 0 10 5 5 0 0 0 0-10Z";
 const BOX = "M4 5h16v4H4ZM5.5 9v10h13V9M10 13h4";

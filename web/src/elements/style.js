@@ -41,14 +41,15 @@ button:disabled { color: var(--q); opacity: .6; background: none; cursor: defaul
 .badge { position: absolute; inset-block-start: 0; inset-inline-start: 22px; min-width: 18px; padding: 0 5px; border-radius: 9px; background: var(--u); color: light-dark(#fff, #2a0f0c); font-size: 11px; line-height: 18px; font-weight: 650; text-align: center; font-variant-numeric: tabular-nums; box-shadow: 0 0 0 2px var(--s); }
 .panel { position: fixed; inset: var(--top) var(--right) auto auto; width: min(25rem, calc(100vw - 16px)); padding: 0; overflow: visible; color: inherit; border: 1px solid var(--l); border-radius: var(--r); background: var(--s); box-shadow: var(--shadow); }
 .list { max-height: min(32rem, 68vh); overflow-y: auto; overscroll-behavior: contain; }
-.bar { display: flex; flex-wrap: wrap; align-items: center; gap: 4px; min-height: 48px; padding-block: 8px; padding-inline: 16px 8px; border-block-end: 1px solid var(--l); }
+.bar { display: flex; flex-wrap: wrap; align-items: center; gap: 4px; min-height: 48px; padding-block: 8px; padding-inline: 16px 6px; border-block-end: 1px solid var(--l); }
 .bar h2 { margin-inline-end: auto; font-size: 1rem; font-weight: 650; }
 .foot { border-block-start: 1px solid var(--l); border-block-end: 0; justify-content: center; padding-inline: 8px; }
 
 .empty { padding: 40px 24px 44px; color: var(--q); text-align: center; }
 .empty svg { width: 40px; height: 40px; margin: 0 auto 10px; opacity: .7; }
 .empty b { display: block; color: var(--i); font-weight: 600; }
-.note { display: flex; align-items: center; gap: 8px; padding: 8px 16px; background: var(--sunk); color: var(--q); font-size: .875em; }
+.note { display: flex; align-items: center; gap: 8px; padding-block: 8px; padding-inline: 16px 6px; background: var(--sunk); color: var(--q); font-size: .875em; }
+.note button { font-size: 1em; }
 .note.bad { background: color-mix(in srgb, var(--u) 10%, var(--s)); color: var(--u); }
 .note span { flex: 1; }
 .toasts { position: fixed; z-index: 1100; inset-block-end: 16px; inset-inline-end: 16px; display: grid; gap: 8px; width: min(24rem, calc(100vw - 32px)); }
