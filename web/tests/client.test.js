@@ -245,6 +245,26 @@ test("when another person's inbox answers, everything of the first one is gone",
   expect(server.stream.aborted).toBe(true);
 });
 
+test("what the one before had on its way takes nothing with it of what the next one does", async () => {
+  await live();
+  let answer;
+  server.routes["PATCH /api/notifications/n2"] = () => new Promise((resolve) => (answer = resolve));
+  client.markRead("n2");
+  await settle();
+  server.stream.break();
+  await clock.tick(1000);
+  server.stream.connected("1-2", { inbox: "uni/eve" });
+  await settle();
+  expect(client.getSnapshot().status).toBe("closed");
+  server.routes["PATCH /api/notifications/n1"] = () => json({ cursor: "1-3" });
+  client.start();
+  await settle();
+  client.archive("n1");
+  answer(json({ cursor: "1-3" }));
+  await settle();
+  expect(server.asked("PATCH /api/notifications/n1")).toHaveLength(1);
+});
+
 test("metadata with __proto__ reaches no prototype", async () => {
   await live();
   server.stream.raw('id: 1-3\nevent: notification\ndata: {"prev":2,"type":"created","unreadCount":2,"unseenCount":2,"notification":{"id":"n3","createdSeq":3,"seq":3,"metadata":{"__proto__":{"polluted":1}},"__proto__":{"polluted":1},"archivedAt":null}}\n\n');

@@ -274,7 +274,7 @@ export function createNotificationClient({
         if (problem.status === 404) quietly();
         else refuse(problem);
       }
-      queue.splice(queue.indexOf(first), 1);
+      queue = queue.filter((each) => each !== first);
     }
     sending = false;
   }
