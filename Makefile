@@ -17,7 +17,7 @@ ifdef FLOWER_PORT
 export CARILLON_FLOWER_PORT := $(FLOWER_PORT)
 endif
 
-.PHONY: help up schemathesis test check fmt bench bench-peers deploy-test fault fault-mutations screenshots lock audit clean
+.PHONY: help up schemathesis test check fmt bench bench-peers deploy-test previous fault fault-mutations screenshots lock audit clean
 
 help:  ## Show these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -50,6 +50,10 @@ deploy-test: $(VENV)/.development  ## Run the tests of RabbitMQ, Redis Cluster a
 	@for program in redis-server pgbouncer rabbitmqctl; do PATH="$$PATH:/usr/sbin" command -v $$program >/dev/null \
 	  || { echo "$$program is missing: apt-get install redis-server pgbouncer rabbitmq-server" >&2; exit 1; }; done
 	@CARILLON_DEPLOY_TESTS=1 $(BIN)/pytest tests/deploy
+
+previous:  ## Keep RELEASE (a tag) as the previous release, which tests/integration/test_upgrade.py runs beside this one
+	@git archive $(RELEASE) api shared workers migrations beat_schedule.py web/src | xz -9e > tests/upgrade/previous.tar.xz
+	@git rev-parse $(RELEASE)^{commit} > tests/upgrade/RELEASE
 
 fault: $(VENV)/.development  ## Break every part under load, for an hour, and write docs/faults.md (it goes on where it was stopped)
 	@$(BIN)/python -m tests.fault.runner

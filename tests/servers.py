@@ -28,6 +28,8 @@ class Child:
     """One process in a group of its own, its output kept in a file. It dies with the test run, whatever happens."""
 
     start_seconds = START_SECONDS
+    #: Whose code it runs: Python looks there first.
+    folder = PROJECT_ROOT
     #: Where there is one, Python modules are started by it.
     zygote: Zygote | None = None
 
@@ -58,7 +60,7 @@ class Child:
             self.process = subprocess.Popen(
                 launched(self.arguments, death_signal=signal.SIGKILL),
                 env={**base_environment(), **self.environment},
-                cwd=PROJECT_ROOT,
+                cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

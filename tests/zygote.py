@@ -30,6 +30,8 @@ from tests.eventually import eventually
 
 #: How often ended children are looked for while nobody asks for new ones.
 REAP_S = 0.02
+#: It ends at once, unless others have the processor.
+END_S = 60.0
 
 
 class Forked:
@@ -90,7 +92,7 @@ class Zygote:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(END_S)
         self._process.stdout.close()
 
 
