@@ -30,7 +30,7 @@ MOST_PEOPLE = 500
 MAX_NAME = 200
 
 
-def _development_only() -> None:
+async def _development_only() -> None:
     if not settings().development:
         raise NotFound
 

@@ -1,4 +1,7 @@
-"""What endpoints need, as typed aliases: an endpoint's signature says what it uses."""
+"""What endpoints need, as typed aliases: an endpoint's signature says what it uses.
+
+All are coroutines: FastAPI runs a plain function in a thread, and a request waits for two switches of threads.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +16,26 @@ from api.sign_in import SignIn
 from api.wake import Waker
 
 
-def _sign_in(request: Request) -> SignIn:
+async def _sign_in(request: Request) -> SignIn:
     sign_in: SignIn = request.app.state.sign_in
     return sign_in
 
 
-def _rates(request: Request) -> Rates:
+async def _rates(request: Request) -> Rates:
     rates: Rates = request.app.state.rates
     return rates
 
 
 async def _subscriber(request: Request) -> Subscriber:
-    return await _sign_in(request).subscriber(request.scope)
+    return await (await _sign_in(request)).subscriber(request.scope)
 
 
-def _publisher(request: Request) -> Publisher:
+async def _publisher(request: Request) -> Publisher:
     publisher: Publisher = request.app.state.publisher
     return publisher
 
 
-def _waker(request: Request) -> Waker:
+async def _waker(request: Request) -> Waker:
     waker: Waker = request.app.state.waker
     return waker
 

@@ -85,7 +85,7 @@ def _time(field: str, value: str | None) -> datetime | None:
     return moment
 
 
-def _wanted(
+async def _wanted(
     *,
     unread: bool | None = None,
     type: Annotated[list[str] | None, _SEVERAL] = None,

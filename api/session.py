@@ -36,7 +36,7 @@ class SessionAnswer(BaseModel):
     expiresAt: datetime
 
 
-def _watch(request: Request) -> Watch:
+async def _watch(request: Request) -> Watch:
     watch: Watch = request.app.state.watch
     return watch
 
