@@ -27,6 +27,7 @@ from api import (
     stream,
     webhooks,
 )
+from api.acceptance import Acceptance
 from api.access_log import keep_queries_out
 from api.answers import Answers
 from api.cross_origin import allow_origins
@@ -89,6 +90,7 @@ async def _closed(what: str, closing: Awaitable[Any]) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.publisher = Publisher()
     app.state.waker = Waker()
+    app.state.acceptance = Acceptance()
     app.state.hub = Hub()
     app.state.rates = Rates(app.state.hub.redis)
     app.state.denied = Denied(app.state.rates)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 from starlette.responses import Response
 
-from api.deps import FanOutWaker
+from api.deps import FanOutWaker, TheAcceptance
 from api.events import store
 from shared import cloudevent, databases, db, demo, events, forwards, statements
 from shared.catalog import EventType, catalog
@@ -139,12 +139,12 @@ class DemoEvent(BaseModel):
 
 
 @router.post("/events")
-async def send(body: DemoEvent, waker: FanOutWaker) -> Response:
+async def send(body: DemoEvent, acceptance: TheAcceptance, waker: FanOutWaker) -> Response:
     """Post an event as a producer would: the same judgement, the same queue of record."""
     id = str(uuid4())
     envelope = {"specversion": cloudevent.SPECVERSION, "source": SOURCE, "id": id, **body.model_dump()}
     posting = events.posting_of([cloudevent.read(envelope)])
-    await store(posting, registers=False)
+    await store(acceptance, posting, registers=False)
     waker.wake(database_of(body.tenant))
     return _answer({"id": id, "status": "accepted"}, 202)
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.acceptance import Acceptance
 from api.auth import Subscriber
 from api.publish import Publisher
 from api.rates import Rates
@@ -40,8 +41,14 @@ async def _waker(request: Request) -> Waker:
     return waker
 
 
+async def _acceptance(request: Request) -> Acceptance:
+    acceptance: Acceptance = request.app.state.acceptance
+    return acceptance
+
+
 CurrentRates = Annotated[Rates, Depends(_rates)]
 CurrentSignIn = Annotated[SignIn, Depends(_sign_in)]
 CurrentSubscriber = Annotated[Subscriber, Depends(_subscriber)]
 FramePublisher = Annotated[Publisher, Depends(_publisher)]
+TheAcceptance = Annotated[Acceptance, Depends(_acceptance)]
 FanOutWaker = Annotated[Waker, Depends(_waker)]

@@ -14,19 +14,20 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from api.acceptance import Acceptance
 from api.body import answer, media_type, problems, read_body, refuse_encoding
 from api.credentials import EventsKey, require_tenant
-from api.deps import FanOutWaker
+from api.deps import FanOutWaker, TheAcceptance
 from api.json_schemas import EXAMPLE_EVENT
 from api.paths import Name
-from shared import cloudevent, db, events, following, forwards, metrics, strict_json
+from shared import cloudevent, events, following, forwards, metrics, strict_json
 from shared.cloudevent import Event
 from shared.databases import database_of
 from shared.errors import BodyTooLarge, FieldError, InvalidInput, UnsupportedContentType
 from shared.logs import log
 from shared.plans import arun_plan
 from shared.settings import settings
-from shared.statements import Row, arun
+from shared.statements import Row
 
 router = APIRouter(prefix="/api/events", tags=["producers"])
 
@@ -174,14 +175,13 @@ async def _events_of(request: Request) -> list[Event]:
     return _from_binary(attributes_of(request), body)
 
 
-async def store(posting: events.Posting, *, registers: bool) -> Response:
+async def store(acceptance: Acceptance, posting: events.Posting, *, registers: bool) -> Response:
     """Store the events, all or none, and return the answer of 202: then they are durable.
 
     Raises as `events.accept`, and `Unavailable`.
     """
     began = time.time()
-    async with db.async_transaction(*posting.tenants) as connection:
-        statuses = await arun(connection, events.accept(posting, registers))
+    statuses = await acceptance.accept(posting, registers=registers)
     metrics.count_events(statuses)
     following.note_accepted(posting.events, statuses, began)
     return answer({"events": events.told(posting.events, statuses)}, 202)
@@ -213,7 +213,7 @@ _BODY = {
 
 @router.post("", status_code=202, response_model=Posted, openapi_extra=_BODY,
              responses=problems(400, 401, 403, 409, 413, 415, 422, 503))  # fmt: skip
-async def post(request: Request, key: EventsKey, waker: FanOutWaker) -> Response:
+async def post(request: Request, key: EventsKey, acceptance: TheAcceptance, waker: FanOutWaker) -> Response:
     """Post one event or a batch: all or nothing, and durable once it is answered.
 
     In binary mode the body is the data, as `application/json`, and the attributes are `ce-*` headers.
@@ -224,7 +224,7 @@ async def post(request: Request, key: EventsKey, waker: FanOutWaker) -> Response
         require_tenant(key, event.tenant, place if is_batch else None)
     posting = events.posting_of(found, is_batch=is_batch)
     require_one_home(posting)
-    told = await store(posting, registers=key.may("directory:write"))
+    told = await store(acceptance, posting, registers=key.may("directory:write"))
     waker.wake(database_of(found[0].tenant))
     return told
 

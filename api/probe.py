@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from api.body import answer, problems
-from api.deps import CurrentSubscriber, FanOutWaker
+from api.deps import CurrentSubscriber, FanOutWaker, TheAcceptance
 from api.events import store
 from shared import cloudevent, events, forwards, statements
 from shared.databases import database_of
@@ -52,7 +52,7 @@ async def _outcome(tenant: str, id: str) -> statements.Row:
 
 
 @router.post("/notifications", response_model=Probe, responses=problems(401, 404, 422, 503))
-async def probe(request: Request, who: CurrentSubscriber, waker: FanOutWaker) -> Response:
+async def probe(request: Request, who: CurrentSubscriber, acceptance: TheAcceptance, waker: FanOutWaker) -> Response:
     """Notify the caller, and tell whether the notification was committed and handed to Redis. Not in production."""
     if not settings().development:
         raise NotFound
@@ -63,7 +63,7 @@ async def probe(request: Request, who: CurrentSubscriber, waker: FanOutWaker) ->
     }  # fmt: skip
     posting = events.posting_of([cloudevent.read(envelope)])
     try:
-        await store(posting, registers=True)
+        await store(acceptance, posting, registers=True)
     except InvalidInput:
         raise NotFound("The directory does not know your tenant.") from None
     waker.wake(database_of(who.tenant))

@@ -16,7 +16,7 @@ from shared.databases import SHARED
 from shared.logs import log
 from shared.settings import settings
 from shared.stream_redis import AWAY, Client
-from shared.wake import FAN_OUT_QUEUE, FAN_OUT_TASK, WAKE_FLAG_MS, database_headers, wake_flag
+from shared.wake import FAN_OUT_QUEUE, FAN_OUT_TASK, ask, database_headers
 
 #: A broker that does not answer within this is away.
 TIMEOUT_S = 1.0
@@ -83,9 +83,9 @@ class Waker:
             log().warning("wake.dropped", reason=type(error).__name__)
 
     def _is_queued(self, database: str) -> bool:
-        """Tell whether a wake-up is queued already. Where Redis cannot tell, the broker may still take one more."""
+        """Tell whether a wake-up is queued already, or was not needed. Where Redis cannot tell, the broker may still take one more."""
         try:
-            return not self._redis().set(wake_flag(database), 1, nx=True, px=WAKE_FLAG_MS)
+            return not ask(self._redis(), database)
         except AWAY as error:
             log().warning("wake.unmarked", reason=type(error).__name__)
             return False

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.body import answer, problems, read_body, require_type
-from api.deps import FanOutWaker
+from api.deps import FanOutWaker, TheAcceptance
 from api.events import Posted, store
 from api.json_schemas import EXAMPLE_WEBHOOK
 from api.paths import Name
@@ -223,7 +223,7 @@ _STANDARD_BODY = {
 
 
 @router.post("/standard", status_code=202, response_model=Posted, openapi_extra=_STANDARD_BODY, responses=_RESPONSES)
-async def from_standard(request: Request, waker: FanOutWaker, tenant: Name) -> Response:
+async def from_standard(request: Request, acceptance: TheAcceptance, waker: FanOutWaker, tenant: Name) -> Response:
     """Take a Standard Webhook. `webhook-id` is the event's id: the same again notifies nobody."""
     signed = signing.signed_by(request.headers)
     require_type(request, (JSON,))
@@ -231,6 +231,6 @@ async def from_standard(request: Request, waker: FanOutWaker, tenant: Name) -> R
     body = await read_body(request, settings().event_max_bytes)
     signing.verify_standard(found, signed, body)
     event = _standard_event(tenant, signed.id, body)
-    told = await store(events.posting_of([event]), registers=False)
+    told = await store(acceptance, events.posting_of([event]), registers=False)
     waker.wake(database_of(tenant))
     return told

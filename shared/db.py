@@ -219,14 +219,19 @@ def transaction(*tenants: str, database: str | None = None) -> Iterator[Connecti
 
 @asynccontextmanager
 async def async_transaction(
-    *tenants: str, credentials: Iterable[str] = (), database: str | None = None
+    *tenants: str,
+    credentials: Iterable[str] = (),
+    database: str | None = None,
+    lock_timeout_ms: int | None = None,
 ) -> AsyncIterator[AsyncConnection]:
     """Run a block in one transaction of a request. A database that is away or busy raises `Unavailable` (503).
 
     It sees the rows of `tenants`, and the producer keys (by prefix) and sessions (by name) that are `credentials`. It
-    runs in `database`; unset: where the tenants live, or, without any, in the shared one.
+    runs in `database`; unset: where the tenants live, or, without any, in the shared one. It waits for a lock for
+    `lock_timeout_ms`; None: `LOCK_TIMEOUT_MS`.
     """
-    async with _begun(async_engine_of(_home(tenants, database)), Scope(tenants, tuple(credentials))) as connection:
+    scope = Scope(tenants, tuple(credentials), lock_timeout_ms)
+    async with _begun(async_engine_of(_home(tenants, database)), scope) as connection:
         yield connection
 
 

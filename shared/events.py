@@ -7,7 +7,7 @@ functions over rows; the programs run in the API and in the accept task alike.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,6 +47,10 @@ class Posting:
     def tenants(self) -> list[str]:
         return sorted({event.tenant for event in self.events})
 
+    @property
+    def keys(self) -> KeysView[Key]:
+        return self.first.keys()
+
     def errors(self, places: Iterable[int], field: str, message: str) -> tuple[FieldError, ...]:
         """Return the same error of each of some events."""
         return tuple(FieldError(field, message, place if self.is_batch else None) for place in places)
@@ -77,6 +81,20 @@ def posting_of(events: Sequence[Event], contents: Sequence[bytes] | None = None,
     if different:
         raise _conflict(posting, different)
     return posting
+
+
+def merged(postings: Sequence[Posting]) -> Posting:
+    """Return postings that have no event in common as one, in their order."""
+    if len(postings) == 1:
+        return postings[0]
+    found: list[Event] = []
+    repeated: set[int] = set()
+    for posting in postings:
+        repeated.update(len(found) + place for place in posting.repeated)
+        found += posting.events
+    first = {key: event for posting in postings for key, event in posting.first.items()}
+    hashes = {key: content for posting in postings for key, content in posting.hashes.items()}
+    return Posting(True, tuple(found), first, hashes, frozenset(repeated))
 
 
 def _conflict(posting: Posting, places: Iterable[int]) -> Conflict:

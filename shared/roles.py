@@ -43,6 +43,8 @@ class Scope:
 
     tenants: tuple[str, ...] = ()
     credentials: tuple[str, ...] = ()
+    #: How long it waits for a lock; None: as its connection does.
+    lock_timeout_ms: int | None = None
 
 
 NOTHING = Scope()
@@ -70,6 +72,8 @@ def begin(role: str, scope: Scope, bounds: Bounds = ()) -> str:
     tenants = _literal(array_of(scope.tenants))
     parts = ["BEGIN", *(f"SET LOCAL {name} = {_literal(value)}" for name, value in bounds)]
     parts += [f"SET LOCAL ROLE {role}", f"SET LOCAL app.tenants = {tenants}"]
+    if scope.lock_timeout_ms is not None:
+        parts.append(f"SET LOCAL lock_timeout = {scope.lock_timeout_ms}")
     if scope.credentials:
         parts.append(f"SET LOCAL app.credentials = {_literal(array_of(scope.credentials))}")
     return "; ".join(parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from redis import Redis
+
 from shared.databases import SHARED
 
 ACCEPT_TASK = "carillon.accept_event"
@@ -16,6 +18,10 @@ MAINTENANCE_QUEUE = "carillon.maintenance"
 #: Set by whoever queues a wake-up, cleared by the worker before its claim: a wake-up already queued need not be queued
 #: again. It expires by itself, so that a wake-up lost with a killed worker is not missed for longer.
 WAKE_FLAG_MS = 500
+#: A worker that has just found no more events stays for so long, to be told of the next ones without a task.
+LINGER_MS = 100
+#: What says so outlives the wait by this: a batch that takes longer is no reason to leave what comes to one worker.
+WORK_MS = 50
 #: The header of a task that names the database that it works in, where that is not the shared one.
 DATABASE_HEADER = "carillon-database"
 #: Control messages between the processes (revocations), as JSON.
@@ -36,4 +42,32 @@ def database_headers(database: str) -> dict[str, str] | None:
 
 def wake_flag(database: str) -> str:
     """Return the flag of wake-ups for events of a database."""
-    return f"carillon:wake:{database}"
+    return f"carillon:{{wake:{database}}}"
+
+
+def lingers_key(database: str) -> str:
+    """Return the key that is there while a worker lingers for events of a database."""
+    return f"{wake_flag(database)}:lingers"
+
+
+def nudges_key(database: str) -> str:
+    """Return the list that a lingering worker waits at: whatever is put there makes it look at once."""
+    return f"{wake_flag(database)}:nudges"
+
+
+def ask(client: Redis, database: str) -> bool:
+    """Ask for a look at a database's queue of record; returns whether a wake-up must be sent, as nobody lingers.
+
+    The flag says that it was asked for, the nudge only makes it sooner: whoever stops lingering says so first and looks
+    at the flag then, so that what was asked of it meanwhile is done. Raises what the client raises.
+    """
+    with client.pipeline(transaction=True) as both:
+        both.set(wake_flag(database), 1, nx=True, px=WAKE_FLAG_MS)
+        both.exists(lingers_key(database))
+        is_new, lingers = both.execute()
+    if is_new and lingers:
+        with client.pipeline(transaction=False) as nudge:
+            nudge.rpush(nudges_key(database), 1)
+            nudge.pexpire(nudges_key(database), WAKE_FLAG_MS)
+            nudge.execute()
+    return bool(is_new and not lingers)

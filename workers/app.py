@@ -34,9 +34,8 @@ from shared.wake import (
     FAN_OUT_QUEUE,
     FAN_OUT_TASK,
     MAINTENANCE_QUEUE,
-    WAKE_FLAG_MS,
+    ask,
     database_headers,
-    wake_flag,
 )
 from workers import broker
 from workers.publish import forget_connections, redis_client
@@ -246,9 +245,9 @@ def wake() -> bool:
 
 
 def _is_queued() -> bool:
-    """Tell whether a wake-up is queued already. Where Redis cannot tell, the broker may still take one more."""
+    """Tell whether a wake-up is queued already, or was not needed. Where Redis cannot tell, the broker may still take one more."""
     try:
-        return not redis_client().set(wake_flag(databases.current()), 1, nx=True, px=WAKE_FLAG_MS)
+        return not ask(redis_client(), databases.current())
     except AWAY as error:
         log().warning("wake.unmarked", reason=type(error).__name__)
         return False

@@ -7,31 +7,33 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from celery import Task
 from sqlalchemy import Connection, text
 
-from shared import databases, db, fan_out, metrics, traces
+from shared import db, fan_out, metrics, traces
 from shared.following import trace_of
 from shared.logs import log, place_of
 from shared.settings import settings
-from shared.stream_redis import AWAY
-from shared.wake import FAN_OUT_TASK, wake_flag
+from shared.wake import FAN_OUT_TASK
 from workers import at_work
 from workers.app import FAN_OUT_ONE_TASK, FORWARD_TASK, PLAN_TASK, app, send, wake
 from workers.deliver import Delivery, deliver
+from workers.linger import Linger, clear_flag, may_linger
 from workers.measure import count_commits
 from workers.patience import is_away, is_blameless, is_busy, patience, sqlstate_of
 from workers.prepare import Row
-from workers.publish import publish, redis_client
+from workers.publish import publish
 
 #: A task that still finds work after this hands over to a new wake-up, so that stops and time limits stay short.
 LOOP_S = 10.0
 #: Events that are tried together after a worker died: few to be tried one by one if one of them was the reason, and
 #: enough that a batch's innocent ones cost little. One by one each waits for inboxes that other batches hold: 0.1 s.
 GROUP = 20
+#: How late the count of what was published may be: every batch would pay a transaction for it, as costly as its own.
+COUNTS_S = 0.25
 #: After a batch waited for an inbox in vain, the next ones wait for twice a usual batch's time only, as long as
 #: PostgreSQL lets a transaction stand still: whoever holds it has stopped or has many, and each batch would meet them.
 BUSY_S = db.IDLE_IN_TRANSACTION_MS / 1000
@@ -48,7 +50,7 @@ def fan_out_task(self: Task) -> None:
         if (self.request.delivery_info or {}).get("redelivered") and not known:
             # Its first worker died, perhaps of an event: what that one may have held is tried in groups.
             isolate_pending(time.monotonic() + LOOP_S)
-        fan_out_pending()
+        fan_out_pending(Linger() if may_linger() else None)
 
 
 @app.task(name=FAN_OUT_ONE_TASK)
@@ -63,31 +65,27 @@ def fan_out_one_task(key: int, after: int | None = None) -> None:
         run_alone(key, after)
 
 
-def fan_out_pending() -> None:
-    """Fan out pending events until none is left that nobody else holds.
+def fan_out_pending(linger: Linger | None = None) -> None:
+    """Fan out pending events until none is left that nobody else holds; then for as long as `linger` is told of more.
 
-    The flag is cleared before the first claim: whoever commits later finds it unset and sends a wake-up of its own.
+    The flag is cleared before the first claim: whoever commits later finds it unset and asks anew.
     """
-    _clear_flag()
     deadline = time.monotonic() + LOOP_S
-    while run_batch(deadline):
+    counts = Counts()
+    clear_flag()
+    while run_batch(deadline, counts) or (linger is not None and linger.more(counts.tell)):
+        counts.tell_old()
         if time.monotonic() > deadline:
             wake()
-            return
+            break
+    counts.tell()
 
 
-def _clear_flag() -> None:
-    try:
-        redis_client().delete(wake_flag(databases.current()))
-    except AWAY as error:
-        log().warning("wake.flag_kept", reason=type(error).__name__)
-
-
-def run_batch(deadline: float) -> bool:
+def run_batch(deadline: float, counts: Counts | None = None) -> bool:
     """Claim and fan out one batch in one transaction; returns whether there may be more to claim.
 
     A batch that fails is split at once: each of its events is tried alone. One that waited for too long for somebody's
-    inboxes goes around those.
+    inboxes goes around those. What was published is left in `counts`, which its owner tells; None: it is told here.
     """
     rows: Sequence[Row] = ()
     limit = settings().claim_batch
@@ -109,7 +107,7 @@ def run_batch(deadline: float) -> bool:
         else:
             _split(claimed, deadline)
         return True
-    after_commit(delivery)
+    after_commit(delivery, counts)
     return len(rows) == limit or delivery.released > 0
 
 
@@ -239,8 +237,11 @@ def _log_failure(event_name: str, error: Exception, **ids: Any) -> None:
     log().error(event_name, reason=kind, sqlstate=state, where=place_of(error), **ids)
 
 
-def after_commit(delivery: Delivery) -> None:
-    """Tell what was committed. Whatever fails here is repaired: streams by the reconciler, tasks by the sweeper."""
+def after_commit(delivery: Delivery, counts: Counts | None = None) -> None:
+    """Tell what was committed. Whatever fails here is repaired: streams by the reconciler, tasks by the sweeper.
+
+    How much was published is counted in `counts`; None: in a transaction of its own, now.
+    """
     count(delivery)
     committed = time.time()
     for key in delivery.refused:
@@ -254,10 +255,12 @@ def after_commit(delivery: Delivery) -> None:
     if not delivery.messages:
         return
     taken = publish(delivery.messages, [followed.as_order(committed) for followed, _ in delivery.followed])
-    counts = Counter(delivery.owners[:taken])
-    _tell_published(delivery, committed, counts)
-    if counts:
-        _count_published(counts)
+    published = delivery.owners[:taken]
+    _tell_published(delivery, committed, Counter(published))
+    mine = Counts() if counts is None else counts
+    mine.add(published)
+    if counts is None:
+        mine.tell()
 
 
 def _tell_published(delivery: Delivery, committed: float, counts: Counter[int]) -> None:
@@ -277,7 +280,29 @@ def count(delivery: Delivery) -> None:
     metrics.NOTIFICATIONS.add(len(delivery.owners), "urgent")
 
 
-def _count_published(counts: Counter[int]) -> None:
-    keys = sorted(counts)
-    with patience("count_published"), db.transaction() as connection:
-        connection.execute(fan_out.count_published(), {"keys": keys, "counts": [counts[key] for key in keys]})
+class Counts:
+    """How many messages of which events were published, and not yet told to the database."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+        self._since = 0.0
+
+    def add(self, owners: Iterable[int]) -> None:
+        """Count one message of each of these events."""
+        if not self._counts:
+            self._since = time.monotonic()
+        self._counts.update(owners)
+
+    def tell_old(self) -> None:
+        """Tell what has waited for `COUNTS_S`: one transaction for many batches."""
+        if self._counts and time.monotonic() - self._since >= COUNTS_S:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell everything; a database that is away is told nothing, for a count is no promise."""
+        keys = sorted(self._counts)
+        if keys:
+            given = {"keys": keys, "counts": [self._counts[key] for key in keys]}
+            self._counts.clear()
+            with patience("count_published"), db.transaction() as connection:
+                connection.execute(fan_out.count_published(), given)

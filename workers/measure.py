@@ -33,6 +33,12 @@ def note_away() -> None:
     _away = True
 
 
+def rest(seconds: float) -> None:
+    """The task that is under way waited for so long for something to do: that is no time in it."""
+    global _began  # noqa: PLW0603 - one task at a time
+    _began += seconds
+
+
 @signals.task_prerun.connect
 def _begin(**_: Any) -> None:
     global _began, _away

@@ -275,7 +275,7 @@ def test_the_wake_flag_is_cleared_before_the_claim(db: psycopg.Connection[Row], 
     """Pins that an event committed during a claim gets a wake-up of its own: cleared afterwards, it would be lost."""
     seen: list[bytes | None] = []
 
-    def look(_deadline: float) -> bool:
+    def look(*_: object) -> bool:
         seen.append(client.get(wake_flag(SHARED)))
         return False
 

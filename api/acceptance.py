@@ -1,0 +1,180 @@
+"""Storing what producers post. Postings that come while others are being committed share the next transaction.
+
+A transaction costs this process and PostgreSQL more than the row in it. Alone, a posting has one to itself at once;
+under load the next takes all that wait. Each answer is still of a commit that its events were in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from shared import db, events
+from shared.databases import home_of_all
+from shared.errors import Unavailable
+from shared.events import Posting, Status
+from shared.statements import arun
+
+#: Transactions of one database under way at a time that postings share. With one, a posting waits for half a commit
+#: more and half as many transactions are paid for.
+AT_ONCE = 2
+#: Events that one transaction takes of several postings; a greater posting has one to itself.
+MOST_EVENTS = 200
+#: Postings that wait for one database: beyond it the next is answered 503, as it would be after `WAIT_S`.
+MOST_WAITING = 5_000
+#: A posting that no transaction has taken by then is answered 503.
+WAIT_S = db.POOL_TIMEOUT_S
+#: A shared transaction waits no longer for a lock: one posting of them repeats what somebody else is storing just now.
+#: Each then waits for itself, and nobody for another.
+LOCK_TIMEOUT_MS = 200
+#: SQLSTATE of a lock that was not had in time, and of a deadlock.
+_BUSY = ("55P03", "40P01")
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    posting: Posting
+    registers: bool
+    statuses: asyncio.Future[list[Status]]
+
+    def give_up(self) -> None:
+        if not self.statuses.done():
+            self.statuses.set_exception(_too_busy())
+
+
+def _too_busy() -> Unavailable:
+    return Unavailable("The database is away or busy; try again.", retry_after=1)
+
+
+class Acceptance:
+    """Stores postings, of each database on its own. For one event loop."""
+
+    def __init__(self) -> None:
+        self._doors: dict[str, _Door] = {}
+
+    async def accept(self, posting: Posting, *, registers: bool) -> list[Status]:
+        """Store the events, all or none, and return their statuses: then they are durable.
+
+        Raises as `events.accept`, and `Unavailable`.
+        """
+        home = home_of_all(posting.tenants)
+        door = self._doors.get(home)
+        if door is None:
+            door = self._doors[home] = _Door()
+        return await door.accept(posting, registers)
+
+
+class _Door:
+    """The postings of one database."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[_Waiting] = deque()
+        self._running = 0
+        #: A task that nobody refers to may be collected.
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def accept(self, posting: Posting, registers: bool) -> list[Status]:
+        if len(posting.events) > MOST_EVENTS:
+            return await _store(posting, registers)
+        if len(self._waiting) >= MOST_WAITING:
+            raise _too_busy()
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(posting, registers, loop.create_future())
+        self._waiting.append(waiting)
+        if self._running < AT_ONCE:
+            self._running += 1
+            self._start(self._run())
+            return await waiting.statuses
+        timer = loop.call_later(WAIT_S, self._expire, waiting)
+        try:
+            return await waiting.statuses
+        finally:
+            timer.cancel()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _expire(self, waiting: _Waiting) -> None:
+        """Answer 503 unless a transaction has taken the posting: then its end is the answer."""
+        if waiting in self._waiting:
+            waiting.give_up()
+
+    async def _run(self) -> None:
+        try:
+            while group := self._take():
+                await self._store_together(group)
+        finally:
+            self._running -= 1
+
+    def _take(self) -> list[_Waiting]:
+        """Return the first postings that wait, as far as one transaction can take them: no event twice."""
+        group: list[_Waiting] = []
+        keys: set[events.Key] = set()
+        size = 0
+        while self._waiting:
+            first = self._waiting[0]
+            size += len(first.posting.events)
+            if group and (size > MOST_EVENTS or first.registers != group[0].registers or keys & first.posting.keys):
+                break
+            self._waiting.popleft()
+            if not first.statuses.done():
+                group.append(first)
+                keys |= first.posting.keys
+        return group
+
+    async def _store_together(self, group: Sequence[_Waiting]) -> None:
+        """Store postings in one transaction; where one of them cannot be, each is stored by itself."""
+        merged = events.merged([each.posting for each in group])
+        try:
+            statuses = await _store(merged, group[0].registers, LOCK_TIMEOUT_MS)
+        except Exception as error:
+            if _is_ones_own(error) and (len(group) > 1 or _is_busy(error)):
+                for each in group:
+                    self._start(_store_alone(each))
+            else:
+                _fail(group, error)
+            return
+        for each in group:
+            mine, statuses = statuses[: len(each.posting.events)], statuses[len(each.posting.events) :]
+            if not each.statuses.done():
+                each.statuses.set_result(mine)
+
+
+async def _store(posting: Posting, registers: bool, lock_timeout_ms: int | None = None) -> list[Status]:
+    async with db.async_transaction(*posting.tenants, lock_timeout_ms=lock_timeout_ms) as connection:
+        return await arun(connection, events.accept(posting, registers))
+
+
+async def _store_alone(waiting: _Waiting) -> None:
+    if waiting.statuses.done():
+        return
+    try:
+        statuses = await _store(waiting.posting, waiting.registers)
+    except Exception as error:
+        _fail([waiting], error)
+        return
+    if not waiting.statuses.done():
+        waiting.statuses.set_result(statuses)
+
+
+def _is_busy(error: Exception) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, DBAPIError) and getattr(cause.orig, "sqlstate", None) in _BUSY
+
+
+def _is_ones_own(error: Exception) -> bool:
+    """Tell whether the failure may be of one posting alone, so that the others' events can be stored."""
+    return not isinstance(error, Unavailable) or _is_busy(error)
+
+
+def _fail(group: Sequence[_Waiting], error: Exception) -> None:
+    for each in group:
+        if not each.statuses.done():
+            each.statuses.set_exception(error)
