@@ -83,7 +83,7 @@ class Waker:
             log().warning("wake.dropped", reason=type(error).__name__)
 
     def _is_queued(self, database: str) -> bool:
-        """Tell whether a wake-up is queued already, or was not needed. Where Redis cannot tell, the broker may still take one more."""
+        """Tell whether no wake-up is to be sent. Where Redis cannot tell, the broker may still take one more."""
         try:
             return not ask(self._redis(), database)
         except AWAY as error:

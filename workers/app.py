@@ -245,7 +245,7 @@ def wake() -> bool:
 
 
 def _is_queued() -> bool:
-    """Tell whether a wake-up is queued already, or was not needed. Where Redis cannot tell, the broker may still take one more."""
+    """Tell whether no wake-up is to be sent. Where Redis cannot tell, the broker may still take one more."""
     try:
         return not ask(redis_client(), databases.current())
     except AWAY as error:

@@ -1,0 +1,114 @@
+"""Postings that share transactions: fewer commits, and nobody's answer is another's."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import psycopg
+import pytest
+
+from api import acceptance
+from tests.directory import Row
+from tests.producers import BATCHED, counted_statements, envelope, make_key, post, stored
+
+INSERT = "WITH known AS"
+
+
+@pytest.fixture
+async def ready(api: httpx.AsyncClient, key: str) -> tuple[httpx.AsyncClient, str]:
+    """The API and a key that it has verified already."""
+    assert (await post(api, key, envelope("first"))).status_code == 202
+    return api, key
+
+
+async def all_at_once(api: httpx.AsyncClient, key: str, *ids: str, **changes: object) -> list[httpx.Response]:
+    return list(await asyncio.gather(*(post(api, key, envelope(id, **changes)) for id in ids)))
+
+
+async def test_a_hundred_postings_at_once_share_a_few_transactions(
+    ready: tuple[httpx.AsyncClient, str], configured: dict[str, str]
+) -> None:
+    """A hundred would be as many commits; some come before the first has begun, and the rest while it is under way."""
+    with counted_statements() as told:
+        answers = await all_at_once(*ready, *(f"e{number}" for number in range(100)))
+    assert [(each.status_code, each.json()["events"]) for each in answers] == [
+        (202, [{"id": f"e{number}", "status": "accepted"}]) for number in range(100)
+    ]
+    assert stored(configured["CARILLON_DATABASE_URL"]) == 101
+    assert all(each.strip().startswith(INSERT) for each in told)
+    assert 1 <= len(told) <= 20
+
+
+async def test_one_that_is_refused_costs_no_other_its_place(
+    ready: tuple[httpx.AsyncClient, str], configured: dict[str, str]
+) -> None:
+    """The conflict rolls their common transaction back; each is stored by itself then."""
+    api, key = ready
+    changed = envelope("first", data={"student_id": "ann", "achievement_id": "a-1", "title": "Another"})
+    answers = await asyncio.gather(
+        post(api, key, envelope("e1")), post(api, key, changed), post(api, key, envelope("e2"))
+    )
+    assert [each.status_code for each in answers] == [202, 409, 202]
+    assert stored(configured["CARILLON_DATABASE_URL"]) == 3
+
+
+async def test_an_unknown_tenant_is_the_error_of_its_posting_alone(
+    api: httpx.AsyncClient, key: str, configured: dict[str, str]
+) -> None:
+    anywhere = make_key(tenants=None)
+    answers = await asyncio.gather(
+        post(api, anywhere, envelope("e1")), post(api, anywhere, envelope("e2", tenant="nowhere"))
+    )
+    assert [each.status_code for each in answers] == [202, 422]
+    assert stored(configured["CARILLON_DATABASE_URL"]) == 1
+
+
+async def test_the_same_event_from_two_at_once_is_new_to_one_of_them(ready: tuple[httpx.AsyncClient, str]) -> None:
+    api, key = ready
+    single, batch = await asyncio.gather(
+        post(api, key, envelope("e1")), post(api, key, [envelope("e0"), envelope("e1")], BATCHED)
+    )
+    told = [*single.json()["events"], *batch.json()["events"]]
+    assert sorted((each["id"], each["status"]) for each in told) == [
+        ("e0", "accepted"), ("e1", "accepted"), ("e1", "duplicate"),
+    ]  # fmt: skip
+
+
+async def test_one_whose_event_somebody_is_storing_waits_alone(
+    ready: tuple[httpx.AsyncClient, str], db: psycopg.Connection[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A producer's own transaction holds the key until it ends; those that came with the posting are answered."""
+    monkeypatch.setattr(acceptance, "LOCK_TIMEOUT_MS", 20)
+    with db.transaction():
+        db.execute(
+            "INSERT INTO events (tenant, source, id, type, data, occurred_at)"
+            " VALUES ('acme', '/tests', 'held', 'achievement.awarded', '{}', now())"
+        )
+        held = asyncio.create_task(post(*ready, envelope("held")))
+        others = await all_at_once(*ready, "e1", "e2", "e3")
+        assert [each.status_code for each in others] == [202, 202, 202]
+        assert not held.done()
+    assert (await held).status_code == 409
+
+
+async def test_what_no_transaction_takes_in_time_is_answered_503(
+    ready: tuple[httpx.AsyncClient, str], db: psycopg.Connection[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptance, "AT_ONCE", 1)
+    monkeypatch.setattr(acceptance, "WAIT_S", 0.05)
+    monkeypatch.setattr(acceptance, "LOCK_TIMEOUT_MS", 4_000)
+    api, key = ready
+    with db.transaction():
+        db.execute("LOCK TABLE events IN EXCLUSIVE MODE")
+        taken = asyncio.create_task(post(api, key, envelope("taken")))
+        async with asyncio.timeout(30):
+            while not await asyncio.to_thread(_waiting, db):
+                await asyncio.sleep(0.01)
+        late = await post(api, key, envelope("late"))
+        assert (late.status_code, late.headers["retry-after"]) == (503, "1")
+    assert (await taken).status_code == 202
+
+
+def _waiting(db: psycopg.Connection[Row]) -> list[Row]:
+    return db.execute("SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'events'::regclass").fetchall()
