@@ -72,10 +72,10 @@ def begin(role: str, scope: Scope, bounds: Bounds = ()) -> str:
     tenants = _literal(array_of(scope.tenants))
     parts = ["BEGIN", *(f"SET LOCAL {name} = {_literal(value)}" for name, value in bounds)]
     parts += [f"SET LOCAL ROLE {role}", f"SET LOCAL app.tenants = {tenants}"]
-    if scope.lock_timeout_ms is not None:
-        parts.append(f"SET LOCAL lock_timeout = {scope.lock_timeout_ms}")
     if scope.credentials:
         parts.append(f"SET LOCAL app.credentials = {_literal(array_of(scope.credentials))}")
+    if scope.lock_timeout_ms is not None:
+        parts.append(f"SET LOCAL lock_timeout = {scope.lock_timeout_ms}")
     return "; ".join(parts)
 
 
