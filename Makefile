@@ -39,8 +39,8 @@ fmt: $(VENV)/.development  ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix --exit-zero --quiet $(wildcard $(LINTED))
 	@$(BIN)/ruff format $(wildcard $(LINTED))
 
-bench: $(VENV)/.development  ## Measure the whole way, from the event to the stream
-	@$(BIN)/python bench/end_to_end.py
+bench: $(VENV)/.development  ## Measure the whole way beside the usual one, for ten minutes, and write docs/performance.md
+	@$(BIN)/python -m bench.end_to_end --write
 
 bench-peers: $(VENV)/.development  ## Measure the edge beside other servers, one after the other, and write docs/performance.md (installs nchan on Debian)
 	@[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || apt-get install --yes --quiet nginx libnginx-mod-nchan gcc

@@ -1,65 +1,55 @@
-"""Measure the whole product: from an event's posting to its frame on the stream, and announcements to 100,000 people.
+"""Measure the whole product, everything running: latency, throughput, announcements, beside what is usual.
 
-Everything shares this machine's cores, this process included: `python bench/end_to_end.py [--rate 200] [--seconds 20]
-[--people 100000]`. Prints a table and one line of JSON.
+Servers, workers and this process share the machine's cores: `python -m bench.end_to_end [--quick] [--only PART …]
+[--write]`. Prints a table; `--write` puts it into docs/performance.md and the figures into bench/results/.
+
+Parts: `latency` (single postings at a steady rate, to the frame in the client), `batches` (the batch endpoint, until
+all is stored and pushed), `tasks` (one Celery task for each event, a small application of its own), `posts` (single
+postings as fast as they are answered, beside a bare FastAPI route with one INSERT), `announcement` and `million` (one
+event for everybody, with a worker's memory and one-to-one events meanwhile).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import platform
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import orjson
-from rich.console import Console
-from rich.table import Table
+import uvloop
 from sqlalchemy import Engine, create_engine, text
 
+from bench import reach, usage
+from bench.driver import POSTERS, Driver, envelope, issued, quantile
+from bench.plain import run as plain_run
 from bench.product import Product, running
-from bench.wire import Poster, frames
+from bench.reach import Figures
+from bench.wire import Poster
 from shared import db, keys
 from shared.settings import settings
-from shared.tokens import make_token
 
 STREAMS = 50
-POSTERS = 16
-#: After the last posting every frame must have come within this.
-DRAIN_S = 15.0
+#: Students of the tenant that gets single events: as many inboxes as a batch of 1,000 may touch.
+STUDENTS = 2_000
+RATE = 200.0
+#: One-to-one events a second while an announcement runs.
+BESIDE_RATE = 50.0
+WARM_UP_S = 3.0
+#: Postings of batches at once: the API judges one while PostgreSQL stores another.
+BATCHERS = 4
+BATCH = 1_000
 ANNOUNCEMENT_S = 300.0
-WARM_UP_S = 2.0
-TENANT, CROWD = "bench", "crowd"
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Milliseconds from the start of an event's posting to its frame in the reader's hands."""
-
-    events: int
-    rate: float
-    received: int
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    max_ms: float
-    accepted_p50_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """One event for everybody: from its posting until it is done, and when the first and last stream heard of it."""
-
-    recipients: int
-    seconds: float
-    rows_per_second: float
-    published: int
-    first_frame_ms: float
-    last_frame_ms: float
+LOOK_S = 0.25
+#: Memory is looked at behind this share of an announcement: before, caches fill.
+SETTLED = 0.1
+TENANT = "bench"
+#: Of each announcement: how many people its tenant has, in full and with `--quick`.
+CROWDS = {"announcement": (100_000, 100_000), "million": (1_000_000, 300_000)}
+PARTS = ("latency", "batches", "tasks", "posts", *CROWDS)
 
 
 @lru_cache(maxsize=1)
@@ -70,8 +60,8 @@ def _owner() -> Engine:
     return create_engine(db.sqlalchemy_url(url.get_secret_value()))
 
 
-def prepare(people: int) -> str:
-    """Fill the directory and return a producer key."""
+def prepare(crowds: Mapping[str, int]) -> str:
+    """Fill the directory, with a tenant of so many people for each announcement, and return a producer key."""
     key, row = keys.make_key(None, ["events:write"])
     add = text("""
         WITH i AS (INSERT INTO inboxes (tenant, recipient)
@@ -79,9 +69,9 @@ def prepare(people: int) -> str:
         INSERT INTO recipients (key, tenant, id) SELECT key, tenant, recipient FROM i""")
     with _owner().begin() as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
-        connection.execute(text("INSERT INTO tenants (id) VALUES (:a), (:b)"), {"a": TENANT, "b": CROWD})
-        connection.execute(add, {"tenant": TENANT, "many": STREAMS})
-        connection.execute(add, {"tenant": CROWD, "many": people})
+        for tenant, many in {TENANT: STUDENTS, **crowds}.items():
+            connection.execute(text("INSERT INTO tenants (id) VALUES (:tenant)"), {"tenant": tenant})
+            connection.execute(add, {"tenant": tenant, "many": many})
         connection.execute(
             text("INSERT INTO producer_keys (prefix, secret_hash, tenants, scopes)"
                  " VALUES (:prefix, :secret_hash, :tenants, :scopes)"), row)  # fmt: skip
@@ -90,158 +80,240 @@ def prepare(people: int) -> str:
     return key
 
 
+def student(number: int) -> str:
+    """Return the recipient of the event of that number: the first ones have streams."""
+    return f"p{number % STREAMS + 1}"
+
+
+def _numbered(id: str, number: int) -> dict[str, Any]:
+    return issued(id, TENANT, student(number))
+
+
+@dataclass(slots=True)
 class Bench:
-    """The measuring side: posters and streams on one event loop."""
+    """The parts, each on a product that runs already."""
 
-    def __init__(self, product: Product, key: str) -> None:
-        self._port = product.port
-        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/cloudevents+json"}
-        self._posters: asyncio.Queue[Poster] = asyncio.Queue()
-        for _ in range(POSTERS):
-            self._posters.put_nowait(Poster(product.port, "/api/events", headers))
-        self._sent: dict[str, float] = {}
-        self._accepted: list[float] = []
-        self._heard: dict[str, list[float]] = {}
+    product: Product
+    key: str
+    crowds: Mapping[str, int]
+    quick: bool
 
-    async def _post(self, id: str, type: str, tenant: str, data: dict[str, Any]) -> None:
-        event = {"specversion": "1.0", "id": id, "source": "/bench", "type": type, "tenant": tenant, "data": data}
-        self._sent[id] = time.perf_counter()
-        poster = await self._posters.get()
-        try:
-            status, body = await poster.post(orjson.dumps(event))
-        finally:
-            self._posters.put_nowait(poster)
-        self._accepted.append(time.perf_counter() - self._sent[id])
-        if status != 202:
-            raise SystemExit(f"{status}: {body.decode()}")
+    def driver(self) -> Driver:
+        """Return a driver without streams."""
+        return Driver(self.product.port, self.key)
 
-    async def _listen(self, tenant: str, recipient: str, opened: asyncio.Event) -> None:
-        async for line in frames(self._port, make_token(tenant, recipient), opened):
-            now = time.perf_counter()
-            told = orjson.loads(line[len(b"data: ") :])
-            if told.get("type") == "created":
-                shown = told["notification"]
-                self._heard.setdefault(shown["metadata"].get("certificateId", shown["title"]), []).append(now)
-
-    async def _streams(self, tenant: str, recipients: list[str]) -> list[asyncio.Task[None]]:
-        opened = [asyncio.Event() for _ in recipients]
-        tasks = [
-            asyncio.create_task(self._listen(tenant, recipient, event))
-            for recipient, event in zip(recipients, opened, strict=True)
-        ]
-        await asyncio.gather(*(event.wait() for event in opened))
-        return tasks
-
-    async def latency(self, rate: float, seconds: float) -> Latency:
+    async def latency(self) -> Figures:
         """Post single events at a steady rate to people with open streams."""
-        streams = await self._streams(TENANT, [f"p{number}" for number in range(1, STREAMS + 1)])
-        await self._paced("warm", rate, WARM_UP_S)
-        self._accepted.clear()
-        sent = await self._paced("event", rate, seconds)
-        await self._until(lambda: all(id in self._heard for id in sent), DRAIN_S)
-        _cancel(streams)
-        taken = sorted((self._heard[id][0] - self._sent[id]) * 1e3 for id in sent if id in self._heard)
-        accepted = sorted(took * 1e3 for took in self._accepted)
-        return Latency(
-            events=len(sent),
-            rate=rate,
-            received=len(taken),
-            p50_ms=_at(taken, 0.5),
-            p90_ms=_at(taken, 0.9),
-            p99_ms=_at(taken, 0.99),
-            max_ms=_at(taken, 1.0),
-            accepted_p50_ms=_at(accepted, 0.5),
-        )
+        driver, seconds = self.driver(), 10.0 if self.quick else 30.0
+        await driver.listen(TENANT, [student(number) for number in range(STREAMS)])
+        await driver.paced("warm", RATE, WARM_UP_S, _numbered)
+        parts = usage.Parts(self.product)
+        before = parts.cpu()
+        sent = await driver.paced("event", RATE, seconds, _numbered)
+        heard = await driver.all_heard(sent)
+        after = parts.cpu()
+        await driver.close_streams()
+        return {
+            "rate": RATE, "events": len(sent), "heard": len(heard),
+            "posting to frame": _quantiles([driver.heard[id][0] - driver.sent[id] for id in heard]),
+            "posting to answer": _quantiles([driver.answered[id] - driver.sent[id] for id in sent]),
+            "answer to frame": _quantiles([driver.heard[id][0] - driver.answered[id] for id in heard]),
+            "cpu ms an event": usage.by_event(before, after, len(sent)),
+        }  # fmt: skip
 
-    async def _paced(self, name: str, rate: float, seconds: float) -> list[str]:
-        posts, ids, start = [], [], time.perf_counter()
-        for number in range(int(rate * seconds)):
-            await asyncio.sleep(max(0.0, start + number / rate - time.perf_counter()))
-            id = f"{name}-{number}"
-            data = {"student_id": f"p{number % STREAMS + 1}", "certificate_id": id, "badge_title": "Rust"}
-            posts.append(asyncio.create_task(self._post(id, "certificate.issued", TENANT, data)))
-            ids.append(id)
-        await asyncio.gather(*posts)
-        return ids
-
-    async def announcement(self, number: int, people: int) -> Announcement:
-        """Post one event for everybody and wait until it is done."""
-        listeners = [f"p{1 + place * (people // STREAMS)}" for place in range(STREAMS)]
-        streams = await self._streams(CROWD, listeners)
-        name = f"announcement-{number}"
-        data = {"title": name, "message": "The exams begin on Monday.", "audience": {"everyone": True}}
-        start = time.perf_counter()
-        await self._post(name, "system.announcement", CROWD, data)
-        row = await asyncio.to_thread(_wait_for_end, name)
-        took = time.perf_counter() - start
-        await self._until(lambda: len(self._heard.get(name, ())) == len(listeners), DRAIN_S)
-        _cancel(streams)
-        heard = [(moment - start) * 1e3 for moment in self._heard.get(name, [float("nan")])]
-        assert row["notifications"] == people, row
-        return Announcement(people, round(took, 2), round(people / took), row["published"],
-                            round(min(heard), 1), round(max(heard), 1))  # fmt: skip
+    async def batches(self) -> Figures:
+        """Post batches as fast as they are answered, and wait until all is stored and pushed."""
+        driver, many = self.driver(), 20_000 if self.quick else 60_000
+        await driver.listen(TENANT, [student(number) for number in range(STREAMS)])
+        bodies = [_batch(start) for start in range(0, many, BATCH)]
+        expected = [f"b{number}" for number in range(many) if number % STUDENTS < STREAMS]
+        parts = usage.Parts(self.product)
+        before, began = parts.cpu(), time.perf_counter()
+        await asyncio.gather(*(self._post_all(driver, bodies) for _ in range(BATCHERS)))
+        accepted = time.perf_counter() - began
+        await asyncio.to_thread(_wait_for_stored, many)
+        heard = await driver.all_heard(expected)
+        took = max(time.perf_counter(), *(driver.heard[id][-1] for id in heard[-1:])) - began
+        after = parts.cpu()
+        await driver.close_streams()
+        return {
+            "events": many, "accepted a second": round(many / accepted), "events a second": round(many / took),
+            "heard on streams": len(heard), "of": len(expected),
+            "cpu ms an event": usage.by_event(before, after, many),
+        }  # fmt: skip
 
     @staticmethod
-    async def _until(condition: Any, within: float) -> None:
-        deadline = time.perf_counter() + within
-        while not condition() and time.perf_counter() < deadline:
-            await asyncio.sleep(0.05)
+    async def _post_all(driver: Driver, bodies: list[bytes]) -> None:
+        while bodies:
+            await driver.post_batch(bodies.pop())
+
+    async def tasks(self) -> Figures:
+        """Have another application do it by one Celery task for each event."""
+        many = 3_000 if self.quick else 10_000
+        rate = await asyncio.to_thread(plain_run.one_task_each, many, STUDENTS)
+        return {"events": many, "events a second": round(rate)}
+
+    async def posts(self) -> Figures:
+        """Post single events as fast as they are answered: here, and to a bare route. In turn, the better of each."""
+        seconds, turns = (4.0, 1) if self.quick else (8.0, 2)
+        ours, bare = [], []
+        with plain_run.route() as port:
+            for turn in range(turns):
+                ours.append(await self._closed_loop(self.product.port, f"s{turn}", seconds))
+                await asyncio.to_thread(_wait_for_idle)
+                bare.append(await self._closed_loop(port, f"s{turn}", seconds))
+        return {"ours a second": max(ours), "bare route a second": max(bare), "ratio": round(max(ours) / max(bare), 2)}
+
+    async def _closed_loop(self, port: int, name: str, seconds: float) -> int:
+        """Return how many single postings a second are answered, each connection posting the next then."""
+        structured = "application/cloudevents+json" if port == self.product.port else "application/json"
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": structured}
+        deadline = time.perf_counter() + seconds
+
+        async def post(place: int) -> int:
+            poster, done = Poster(port, "/api/events", headers), 0
+            while time.perf_counter() < deadline:
+                status, body = await poster.post(orjson.dumps(_numbered(f"{name}-{place}-{done}", done)))
+                if status != 202:
+                    raise SystemExit(f"{status}: {body.decode()}")
+                done += 1
+            poster.close()
+            return done
+
+        return round(sum(await asyncio.gather(*(post(place) for place in range(2 * POSTERS)))) / seconds)
+
+    async def announcement(self) -> Figures:
+        """Post one event for 100,000 people, alone."""
+        return await self._announce("announcement", beside=False)
+
+    async def million(self) -> Figures:
+        """Post one event for a million, with one-to-one events beside it and an eye on the workers' memory."""
+        return await self._announce("million", beside=True)
+
+    async def _announce(self, name: str, *, beside: bool) -> Figures:
+        """Post one event for everybody of its tenant; wait until it is done and every stream has heard of it."""
+        driver, people, over = self.driver(), self.crowds[name], asyncio.Event()
+        await driver.listen(name, [f"p{1 + place * (people // STREAMS)}" for place in range(STREAMS)])
+        await driver.listen(TENANT, [student(number) for number in range(STREAMS)])
+        others = asyncio.create_task(self._others(driver, name, over)) if beside else None
+        memory = asyncio.create_task(self._memory(name, over))
+        data = {"title": name, "message": "The exams begin on Monday.", "audience": {"everyone": True}}
+        await driver.post(envelope(name, "system.announcement", name, data))
+        row = await asyncio.to_thread(_wait_for_end, name)
+        took = time.perf_counter() - driver.sent[name]
+        over.set()
+        heard = await driver.all_heard([name], times=STREAMS)
+        assert heard, "Not every stream heard of the announcement."
+        assert row["notifications"] == people, row
+        figures: Figures = {
+            "recipients": people, "seconds": round(took, 2), "rows a second": round(people / took),
+            "published": row["published"],
+            "first frame ms": round((driver.heard[name][0] - driver.sent[name]) * 1e3, 1),
+            "last frame ms": round((driver.heard[name][-1] - driver.sent[name]) * 1e3, 1),
+            **await memory,
+        }  # fmt: skip
+        if others is not None:
+            figures["one-to-one beside it"] = await others
+        await driver.close_streams()
+        return figures
+
+    async def _others(self, driver: Driver, name: str, over: asyncio.Event) -> Figures:
+        """Post to single people until it is over; return how late their frames were."""
+        sent: list[str] = []
+        while not over.is_set():
+            sent += await driver.paced(f"{name}-{len(sent)}", BESIDE_RATE, 1.0, _numbered)
+        heard = await driver.all_heard(sent)
+        taken = _quantiles([driver.heard[id][0] - driver.sent[id] for id in heard])
+        return {"rate": BESIDE_RATE, "sent": len(sent), "heard": len(heard), **taken}
+
+    async def _memory(self, name: str, over: asyncio.Event) -> Figures:
+        """Look at the chunks' workers until it is over; return by how much the greatest grows with what is written."""
+        parts, points = usage.Parts(self.product), []
+        while not over.is_set():
+            done = await asyncio.to_thread(_written, name)
+            if done > SETTLED * self.crowds[name]:
+                points.append((done / 100_000, parts.greatest_rss("fan_out")))
+            await asyncio.sleep(LOOK_S)
+        sizes = [size for _, size in points] or [float("nan")]
+        return {"worker MiB, most": round(max(sizes), 1),
+                "worker MiB more for each 100,000": round(usage.slope(points), 3)}  # fmt: skip
 
 
-def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
+def _quantiles(seconds: list[float]) -> Figures:
+    taken = sorted(each * 1e3 for each in seconds)
+    return {name: quantile(taken, part) for name, part in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))}
 
 
-def _at(ascending: list[float], part: float) -> float:
-    return round(ascending[min(len(ascending) - 1, int(part * len(ascending)))], 1) if ascending else float("nan")
+def _batch(start: int) -> bytes:
+    numbers = range(start, start + BATCH)
+    return orjson.dumps([issued(f"b{number}", TENANT, f"p{number % STUDENTS + 1}") for number in numbers])
+
+
+def _one(statement: str, **given: Any) -> dict[str, Any]:
+    with _owner().begin() as connection:
+        return dict(connection.execute(text(statement), given).mappings().one())
+
+
+def _wait(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.perf_counter() + ANNOUNCEMENT_S
+    while not condition():
+        if time.perf_counter() > deadline:
+            raise SystemExit(f"{what} within {ANNOUNCEMENT_S} s.")
+        time.sleep(0.02)
+
+
+def _wait_for_idle() -> None:
+    """Return once no event is pending: what was posted before must not use the cores of what is measured next."""
+    pending = "SELECT count(*) AS many FROM events WHERE state IN ('accepted', 'fanning_out')"
+    _wait(lambda: _one(pending)["many"] == 0, "The events were not fanned out")
+
+
+def _wait_for_stored(many: int) -> None:
+    """Return once the batches' events are done, and published as counted in their rows."""
+    _wait_for_idle()
+    untold = "SELECT count(*) AS many FROM events WHERE id LIKE 'b%' AND (state <> 'done' OR published <> 1)"
+    _wait(lambda: _one(untold)["many"] == 0, "The events were not published")
+    stored = _one("SELECT count(*) AS many FROM events WHERE id LIKE 'b%'")["many"]
+    assert stored == many, stored
 
 
 def _wait_for_end(id: str) -> dict[str, Any]:
-    deadline = time.perf_counter() + ANNOUNCEMENT_S
-    statement = text("SELECT state, notifications, published FROM events WHERE source = '/bench' AND id = :id")
-    while time.perf_counter() < deadline:
-        with db.transaction() as connection:
-            row = dict(connection.execute(statement, {"id": id}).mappings().one())
-        if row["state"] not in ("accepted", "fanning_out"):
-            return row
-        time.sleep(0.02)
-    raise SystemExit(f"The announcement was not done within {ANNOUNCEMENT_S} s.")
+    statement = "SELECT state, notifications, published FROM events WHERE source = '/bench' AND id = :id"
+    _wait(lambda: _one(statement, id=id)["state"] not in ("accepted", "fanning_out"), "The announcement was not done")
+    return _one(statement, id=id)
 
 
-def show(latency: Latency, announcements: list[Announcement]) -> None:
-    """Print the table and the line of JSON."""
-    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
-    table = Table("measured", "value", title=f"Carillon end to end ({machine})")
-    for name, value in asdict(latency).items():
-        table.add_row(f"latency: {name}", f"{value:,}")
-    for number, one in enumerate(announcements, 1):
-        for name, value in asdict(one).items():
-            table.add_row(f"announcement {number}: {name}", f"{value:,}")
-    Console(width=100).print(table)
-    print(
-        json.dumps(
-            {"machine": machine, "latency": asdict(latency), "announcements": [asdict(a) for a in announcements]}
-        )
-    )
+def _written(id: str) -> int:
+    written = """
+        SELECT coalesce(sum(c.notifications), 0)::bigint AS many FROM events e
+        JOIN fan_out_chunks c ON c.event_key = e.key WHERE e.source = '/bench' AND e.id = :id"""
+    return int(_one(written, id=id)["many"])
+
+
+async def _measured(bench: Bench, parts: Sequence[str]) -> Figures:
+    """Return the figures of each part, run one after the other."""
+    figures: Figures = {}
+    for name in parts:
+        await asyncio.to_thread(_wait_for_idle)
+        figures[name] = await getattr(bench, name)()
+        print(f"{name}: {orjson.dumps(figures[name]).decode()}", flush=True)
+    return figures
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=float, default=200.0, help="events a second")
-    parser.add_argument("--seconds", type=float, default=20.0, help="for how long")
-    parser.add_argument("--people", type=int, default=100_000, help="recipients of an announcement")
-    parser.add_argument("--announcements", type=int, default=2)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts, instead of all")
+    parser.add_argument("--quick", action="store_true", help="about three minutes, with fewer events and people")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md and bench/results/")
     options = parser.parse_args()
+    crowds = {name: CROWDS[name][options.quick] for name in options.only if name in CROWDS}
     with running() as product:
-        bench = Bench(product, prepare(options.people))
-
-        async def measure() -> tuple[Latency, list[Announcement]]:
-            latency = await bench.latency(options.rate, options.seconds)
-            return latency, [await bench.announcement(n, options.people) for n in range(options.announcements)]
-
-        show(*asyncio.run(measure()))
+        bench = Bench(product, prepare(crowds), crowds, options.quick)
+        figures = uvloop.run(_measured(bench, options.only))
+    reach.show(figures)
+    if options.write:
+        reach.write(figures, quick=options.quick)
 
 
 if __name__ == "__main__":
