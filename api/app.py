@@ -86,6 +86,11 @@ async def _closed(what: str, closing: Awaitable[Any]) -> None:
         log().warning("api.close_abandoned", what=what)
 
 
+async def _stop(waker: Waker) -> None:
+    await waker.stop_asking()
+    await asyncio.to_thread(waker.stop)
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.publisher = Publisher()
@@ -100,6 +105,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.overview = Overview(app.state.measures)
     app.state.ops_pages = 0
     app.state.waker.start()
+    app.state.waker.start_asking()
     app.state.rates.start()
     app.state.denied.start()
     await app.state.sign_in.start()
@@ -119,7 +125,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         _closed("sign-in", app.state.sign_in.stop()),
         _closed("rates", app.state.rates.stop()),
         _closed("denied", app.state.denied.stop()),
-        _closed("waker", asyncio.to_thread(app.state.waker.stop)),
+        _closed("waker", _stop(app.state.waker)),
         _closed("publisher", app.state.publisher.close()),
     )
     await _closed("database", db.close_async_engines())

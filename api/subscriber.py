@@ -10,10 +10,10 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import hiredis
 from redis.asyncio.connection import SSLConnection, parse_url
@@ -97,6 +97,30 @@ def _pieces(channels: Iterable[bytes]) -> Iterable[list[bytes]]:
 def spelled(words: Words, verb: bytes, channels: list[bytes]) -> bytes:
     """Return the command that has these channels (un)subscribed; of a cluster one for each: their slots differ."""
     return b"".join(command(verb, each) for each in channels) if words.sharded else command(verb, *channels)
+
+
+P = TypeVar("P", bound=asyncio.Protocol)
+
+
+async def opened(target: Mapping[str, Any], made: Callable[[], P]) -> P:
+    """Return the protocol of a new connection to the server that a URL names, as redis-py parses it. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    if "path" in target:
+        return (await loop.create_unix_connection(made, target["path"]))[1]
+    secure = issubclass(target.get("connection_class", object), SSLConnection)
+    host, port = target.get("host", "localhost"), target.get("port", 6379)
+    authority = target.get("ssl_ca_certs")
+    context = ssl.create_default_context(cafile=str(authority) if authority else None) if secure else None
+    return (await loop.create_connection(made, host, port, ssl=context))[1]
+
+
+def greeting(target: Mapping[str, Any]) -> bytes:
+    """Return what signs in as the user whom the URL names; nothing where it names none."""
+    password = target.get("password")
+    if password is None:
+        return b""
+    names = [name.encode() for name in (target.get("username"), password) if name is not None]
+    return command(b"AUTH", *names)
 
 
 def _give_up(answer: asyncio.Future[bool], _lost: asyncio.Future[None]) -> None:
@@ -340,9 +364,9 @@ class RedisSubscriber:
     async def _connect(self) -> _Connection:
         """Return a connection on which every wanted channel is confirmed. Raises OSError or TimeoutError."""
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            connection = await self._open()
+            connection = await opened(self._target, lambda: _Connection(self))
         self._connecting = connection
-        self._greet(connection)
+        connection.write(greeting(self._target))
         await self._resubscribe(connection, list(self._wanted))
         self._connection, self._connecting = connection, None
         # What was wanted meanwhile, while this connection was not yet to be used.
@@ -363,20 +387,3 @@ class RedisSubscriber:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 if not await last:
                     raise ConnectionError
-
-    async def _open(self) -> _Connection:
-        loop, target = asyncio.get_running_loop(), self._target
-        if "path" in target:
-            return (await loop.create_unix_connection(lambda: _Connection(self), target["path"]))[1]
-        secure = issubclass(target.get("connection_class", object), SSLConnection)
-        host, port = target.get("host", "localhost"), target.get("port", 6379)
-        authority = target.get("ssl_ca_certs")
-        context = ssl.create_default_context(cafile=str(authority) if authority else None) if secure else None
-        return (await loop.create_connection(lambda: _Connection(self), host, port, ssl=context))[1]
-
-    def _greet(self, connection: _Connection) -> None:
-        password = self._target.get("password")
-        if password is not None:
-            user = self._target.get("username")
-            names = [name.encode() for name in (user, password) if name is not None]
-            connection.write(command(b"AUTH", *names))

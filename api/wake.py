@@ -11,11 +11,12 @@ from typing import Any
 
 from celery import Celery
 
+from api.nudges import Nudges
 from shared import broker as quorum
 from shared.databases import SHARED
 from shared.logs import log
 from shared.settings import settings
-from shared.stream_redis import AWAY, Client
+from shared.stream_redis import AWAY, Client, is_cluster, url_of
 from shared.wake import FAN_OUT_QUEUE, FAN_OUT_TASK, ask, database_headers
 
 #: A broker that does not answer within this is away.
@@ -32,6 +33,9 @@ def _of_broker(url: str) -> dict[str, Any]:
 class Waker:
     """Sends coalesced wake-ups: between `start` and `stop`, every `wake()` is followed by a look of some worker, as
     long as the broker is there. `wake()` never blocks and never raises.
+
+    Between `start_asking` and `stop_asking`, on one event loop, it is asked first whether a worker lingers, on that
+    loop; the thread sends what then must be sent. In a cluster of Redis, and without a connection, the thread asks.
     """
 
     def __init__(self) -> None:
@@ -43,12 +47,27 @@ class Waker:
         self._asked = threading.Event()
         #: Only ever added to here and popped by the thread: both are single steps of the interpreter.
         self._databases: set[str] = set()
+        #: Of which it is known that a task must be sent.
+        self._unwoken: set[str] = set()
+        self._nudges: Nudges | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
 
     def start(self) -> None:
         """Begin to send."""
         self._thread.start()
+
+    def start_asking(self) -> None:
+        """Ask on the running loop from now on."""
+        if not is_cluster():
+            self._nudges = Nudges(url_of(settings()), self._send_soon)
+            self._nudges.start()
+
+    async def stop_asking(self) -> None:
+        """Have the thread ask again."""
+        nudges, self._nudges = self._nudges, None
+        if nudges is not None:
+            await nudges.stop()
 
     def stop(self) -> None:
         """Send what was asked for and end; returns within a few timeouts even when the broker is away."""
@@ -58,7 +77,12 @@ class Waker:
 
     def wake(self, database: str = SHARED) -> None:
         """Ask for a look at a database's queue of record."""
-        self._databases.add(database)
+        if self._nudges is None or not self._nudges.ask(database):
+            self._databases.add(database)
+            self._asked.set()
+
+    def _send_soon(self, database: str) -> None:
+        self._unwoken.add(database)
         self._asked.set()
 
     def _run(self) -> None:
@@ -67,13 +91,15 @@ class Waker:
             stopping = self._stopping
             self._asked.clear()
             while self._databases:
-                self._send(self._databases.pop())
+                database = self._databases.pop()
+                if not self._is_queued(database):
+                    self._send(database)
+            while self._unwoken:
+                self._send(self._unwoken.pop())
             if stopping:
                 return
 
     def _send(self, database: str) -> None:
-        if self._is_queued(database):
-            return
         headers = database_headers(database)
         try:
             self._app.send_task(
