@@ -34,7 +34,7 @@ from api.cross_origin import allow_origins
 from api.denied import Denied
 from api.description import install_description, operation_id
 from api.drain import drain_on_signal
-from api.hub import Hub, tune_gc
+from api.hub import Hub
 from api.listen import listen_for_events
 from api.measure import Measures
 from api.overview import Overview
@@ -50,6 +50,7 @@ from api.wire import answer_in_problems
 from shared import db, traces
 from shared.catalog import catalog
 from shared.errors import StartError, tell_in_one_sentence
+from shared.garbage import tune_gc
 from shared.logs import configure_logs, log
 from shared.settings import settings
 

@@ -8,7 +8,6 @@ first, then reads, then tells what arrived meanwhile; a loss of any kind is repa
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 import secrets
 import time
@@ -52,15 +51,6 @@ TICKS_PER_HEARTBEAT = 4
 STREAMS_AT_ONCE = 500
 #: A drain takes no longer than this; what is left then is cut.
 DRAIN_S = 0.8
-#: Allocations between collections; frames and rows make no cycles, so the default of 700 only lengthens the tails.
-GC_THRESHOLDS = (50_000, 50, 100)
-
-
-def tune_gc() -> None:
-    """Take what exists now out of the garbage collector's sight, and make its runs rare. Call once, after the start."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 class Hub:

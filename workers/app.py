@@ -22,6 +22,7 @@ from shared.catalog import catalog
 from shared.databases import SHARED
 from shared.errors import StartError, tell_in_one_sentence
 from shared.following import TRACE_HEADER, told_trace
+from shared.garbage import tune_gc
 from shared.logs import configure_logs, log, place_of
 from shared.settings import settings
 from shared.stream_redis import AWAY
@@ -290,3 +291,4 @@ def _own_connections(**_: Any) -> None:
     # A connection inherited through fork would be shared with the parent; close=False leaves the parent's alone.
     db.leave_to_parent()
     forget_connections()
+    tune_gc()

@@ -19,6 +19,7 @@ from shared.wake import wake_flag
 from tests import directory
 from tests.directory import Row, count
 from tests.statements import recorded
+from workers import fan_out
 from workers.fan_out import fan_out_pending
 
 ISSUED = {"student_id": "ada", "certificate_id": "c1", "badge_title": "Rust"}
@@ -69,6 +70,28 @@ def test_a_batch_is_one_transaction_of_four_statements_and_a_count(db: psycopg.C
         "many": 100
     }
     directory.assert_numbered_without_gaps(db)
+
+
+def test_a_thousand_events_are_five_transactions_and_one_count_in_one_task(
+    db: psycopg.Connection[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction for each batch's count would be as costly as the batch's own."""
+    monkeypatch.setattr(fan_out, "COUNTS_S", 600.0)
+    sent: list[tuple[str, ...]] = []
+
+    def send(*told: str) -> bool:
+        sent.append(told)
+        return True
+
+    monkeypatch.setattr(fan_out, "send", send)
+    directory.add_recipients(db, "acme", [f"s{number}" for number in range(100)])
+    for number in range(1_000):
+        directory.add_event(db, "certificate.issued", {**ISSUED, "student_id": f"s{number % 100}"})
+    with recorded() as told:
+        fan_out_pending()
+    assert told == [*5 * [*BATCH, "commit"], BATCH[0], "commit", *COUNT]
+    assert sent == []
+    assert db.execute("SELECT sum(published) AS published FROM events").fetchone() == {"published": 1_000}
 
 
 def test_a_person_whom_several_targets_match_is_told_once_in_the_words_of_the_first(
