@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from shared.wake import FAN_OUT_QUEUE
 from tests.servers import ApiServer, Child, Worker
 
 #: How often the supervisor looks; the product's is told at once.
@@ -39,10 +40,10 @@ class Api(ApiServer):
 
 
 class Lane(Worker):
-    """One worker process for some lanes, with one child, as `carillon up` starts it."""
+    """One worker process for some lanes: with two children where one may linger for events, else with one."""
 
     def __init__(self, environment: dict[str, str], log: Path, queues: str, name: str, app: str) -> None:
-        super().__init__(environment, log, queues, concurrency=1, name=name)
+        super().__init__(environment, log, queues, concurrency=2 if FAN_OUT_QUEUE in queues else 1, name=name)
         self.arguments[self.arguments.index("workers.app:app")] = app
         self.arguments += ["--without-mingle", "--without-gossip"]
 
