@@ -144,7 +144,7 @@ def create_app() -> FastAPI:
     catalog()
     keep_queries_out()
     answer_in_problems()
-    app = FastAPI(
+    app = stream.StreamingApp(
         title="Carillon",
         version=version("carillon"),
         description=DESCRIPTION,

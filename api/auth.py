@@ -80,10 +80,11 @@ def header_of(token: str) -> dict[str, Any]:
 
 def subscriber_by(token: str, keys: Sequence[Any], algorithm: str) -> Subscriber:
     """Return whom `token` speaks for, signed with one of `keys`, or raise `Unauthenticated` with the reason."""
-    header = header_of(token)
+    if len(token) > MAX_TOKEN_BYTES:
+        raise Unauthenticated("The token is too long.")
     for key in keys:
         try:
-            claims = _claims(token, key, algorithm)
+            header, claims = _claims(token, key, algorithm)
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("The token has expired.") from None
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError):
@@ -96,8 +97,9 @@ def subscriber_by(token: str, keys: Sequence[Any], algorithm: str) -> Subscriber
     raise Unauthenticated("The token is not valid.")
 
 
-def _claims(token: str, key: Any, algorithm: str) -> dict[str, Any]:
-    claims: dict[str, Any] = jwt.decode(
+def _claims(token: str, key: Any, algorithm: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a token's header and claims, both vouched for by its signature."""
+    read = jwt.decode_complete(
         token,
         key,
         algorithms=[algorithm],
@@ -106,7 +108,7 @@ def _claims(token: str, key: Any, algorithm: str) -> dict[str, Any]:
         issuer=settings().jwt_issuer,
         options={"require": ["exp", "iat", "sub", "aud", "iss"]},
     )
-    return claims
+    return read["header"], read["payload"]
 
 
 def subscriber_of(token: str) -> Subscriber:

@@ -17,7 +17,6 @@ from typing import Any
 
 import orjson
 from starlette.types import Send
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from api.auth import Subscriber
 from api.followed import FollowedEvents
@@ -30,6 +29,7 @@ from api.shards import subscriber_of
 from api.sse import Goodbye, Inbox, Stream
 from api.subscriber import Heard
 from api.tasks import end
+from api.wire import Direct
 from shared import metrics
 from shared.cursor import Cursor
 from shared.errors import Unavailable
@@ -198,7 +198,7 @@ class Hub:
             self.counts.replays += not opening.reset
         return opening
 
-    def go_live(self, stream: Stream, opening: Opening, expires_at: float, direct: RequestResponseCycle | None) -> None:
+    def go_live(self, stream: Stream, opening: Opening, expires_at: float, direct: Direct | None) -> None:
         """Send the opening, then what arrived meanwhile; from now on the stream is live until `expires_at` at most.
 
         `direct` as `Stream.start` takes it.
@@ -233,11 +233,16 @@ class Hub:
             log().error("hub.unreadable_message", reason=type(error).__name__)
 
     def _relay(self, inbox: Inbox, frame: bytes) -> None:
+        dirty = self._dirty
         for stream in inbox.streams:
-            if stream.open and stream.order.passes(frame):
-                self._queue(stream, frame)
-            elif stream.open:
+            if not stream.open:
+                continue
+            if not stream.order.passes(frame):
                 self._decide(stream, frame)
+            elif stream in dirty:
+                dirty[stream].append(frame)
+            else:
+                dirty[stream] = [frame]
 
     def _unpack(self, payload: bytes) -> None:
         """Make the frames of those of a chunk's recipients who have a stream here."""
@@ -252,29 +257,25 @@ class Hub:
                 self._relay_numbered(inbox, number, int(line[1]), frame)
 
     def _relay_numbered(self, inbox: Inbox, epoch: int, seq: int, frame: bytes) -> None:
+        dirty = self._dirty
         for stream in inbox.streams:
-            if stream.open and stream.order.follows(epoch, seq):
-                self._queue(stream, frame)
-            elif stream.open:
+            if not stream.open:
+                continue
+            if not stream.order.follows(epoch, seq):
                 self._decide(stream, frame)
-
-    def _queue(self, stream: Stream, frame: bytes) -> None:
-        """Keep a frame that is next for the end of this read of Redis."""
-        queued = self._dirty.get(stream)
-        if queued is None:
-            self._dirty[stream] = [frame]
-        else:
-            queued.append(frame)
+            elif stream in dirty:
+                dirty[stream].append(frame)
+            else:
+                dirty[stream] = [frame]
 
     def _decide(self, stream: Stream, frame: bytes) -> None:
-        """Hold, drop or repair where a frame is not simply the next one; `_queue` it and what it releases if it is."""
+        """Hold, drop or repair where a frame is not simply the next one; queue it and what it releases if it is."""
         cursor = cursor_of(frame)
         if cursor is None:
             raise ValueError("no frame")
         verdict = stream.order.take(cursor, frame)
         if verdict is Verdict.NEXT:
-            for each in (frame, *stream.order.released()):
-                self._queue(stream, each)
+            self._dirty.setdefault(stream, []).extend((frame, *stream.order.released()))
         elif verdict is Verdict.LATE:
             self.counts.late += 1
         elif verdict is Verdict.HELD:

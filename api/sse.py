@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import coroutine
 from typing import Any, Protocol
 
 from starlette.types import Send
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from api.auth import Subscriber
 from api.order import Order
-from api.wire import chunk_of
+from api.wire import Direct
 from shared.databases import SHARED
 from shared.frames import FrameEvent, dumps, encode
 from shared.logs import log
@@ -162,8 +162,9 @@ class Stream:
 
     __slots__ = (
         "_backlog",
-        "_direct",
+        "_flow",
         "_owner",
+        "_push",
         "_returning",
         "_send",
         "_task",
@@ -185,8 +186,9 @@ class Stream:
         self, owner: Owner, inbox: Inbox, number: int, *, client: str | None, send: Send, transport: Any
     ) -> None:
         self._owner, self._send, self._transport = owner, send, transport
-        #: The server's response, while bytes can be written past `send`.
-        self._direct: RequestResponseCycle | None = None
+        #: The way past `send`, in two parts: for each frame it is looked at.
+        self._flow: FlowControl | None = None
+        self._push: Callable[[bytes], None] | None = None
         self._backlog: _Backlog | None = None
         self._task: asyncio.Task[None] | None = None
         #: The server's task, which waits for the client to go away.
@@ -217,15 +219,22 @@ class Stream:
         if not self.open:
             return
         if self._backlog is None and len(body) <= PIECE_BYTES:
-            direct = self._direct
-            if direct is None or direct.flow.write_paused or direct.disconnected:
-                self._step(_message(body))
-            else:
-                direct.transport.write(chunk_of(body))
+            self._write_now(body)
         elif self._backlog is not None and frames and not self._backlog.fits(body, frames):
             self._owner.overflowed(self)
         else:
             self._write_pieces(body, frames)
+
+    def _write_now(self, body: bytes) -> None:
+        flow, push = self._flow, self._push
+        if push is None or flow is None or flow.write_paused:
+            self._step(_message(body))
+            return
+        try:
+            push(b"%x\r\n%b\r\n" % (len(body), body))
+        except RuntimeError:
+            # The connection is over, and the endpoint does not know it yet; `send` does.
+            self._step(_message(body))
 
     def _write_pieces(self, body: bytes, frames: int) -> None:
         for start in range(0, len(body), PIECE_BYTES):
@@ -241,12 +250,14 @@ class Stream:
         if self.open and self._backlog is None:
             self._step(message)
 
-    def start(self, direct: RequestResponseCycle | None = None) -> None:
+    def start(self, direct: Direct | None = None) -> None:
         """The response has begun: bytes can be sent. If the stream was ended meanwhile, that is all that is told.
 
-        `direct`: the server's response, where it takes chunks past `send` (`api.wire.direct`).
+        `direct`: the connection, where it takes chunks past `send` (`api.wire.direct`).
         """
-        self.started, self._direct = True, direct
+        self.started = True
+        if direct is not None:
+            self._flow, self._push = direct
         if self.ended is not None:
             self._step(_message(goodbye_frame(self.ended, self._returning), more=False))
 
@@ -274,7 +285,7 @@ class Stream:
 
     def close(self) -> None:
         """Let go of what belongs to the stream: the connection is over."""
-        self.open, self._direct = False, None
+        self.open = False
         if self.timer is not None:
             self.timer.cancel()
         if self._task is not None:

