@@ -104,6 +104,7 @@ class Hub:
             return
         self.draining = True
         log().info("hub.draining", streams=len(self._streams))
+        self._flush()
         streams = list(self._streams)
         for number, stream in enumerate(streams):
             stream.end(Goodbye.DRAIN, returning=len(streams))
@@ -339,6 +340,8 @@ class Hub:
 
     def told(self, stream: Stream, told: Told) -> None:
         """Send a repaired stream the way from its mark to now, then go on live."""
+        # What passed before the read may not be written yet, and comes first.
+        self._flush()
         self.learn_key(stream.inbox, told.key)
         replay = told.replay
         self.counts.resets += replay.reset
