@@ -169,6 +169,9 @@ def cap_types_of_these() -> TextClause:
         SELECT d.epoch, m.* FROM moved m CROSS JOIN deployment d WHERE m.many > 0 ORDER BY m.key""")
 
 
+#: Whether a notification is a tombstone, said so that the index of all tombstones is none of the plan's choices. Where
+#: statistics are from before they came it looks empty, and the whole of it was read in each batch: 270,000 rows.
+_IS_TOMBSTONE = "num_nonnulls(n.deleted_at) = 1"
 #: A tombstone of an event that may still write notifications is kept: it stops the deleted one from coming back.
 _FINISHED = """NOT EXISTS (SELECT FROM events e WHERE e.key = n.event_key
     AND e.state IN ('accepted', 'fanning_out', 'cancelling'))"""
@@ -184,21 +187,33 @@ def old_tombstones() -> TextClause:
 
 
 @cache
+def next_inboxes() -> TextClause:
+    """Select the greatest key of the next `inboxes` inboxes that may have a surplus of tombstones; None: there is none.
+
+    Parameters: keep, after, inboxes.
+    """
+    return text("""
+        SELECT max(p.key) FROM (
+            SELECT i.key FROM inboxes i WHERE i.created > :keep AND i.key > :after ORDER BY i.key LIMIT :inboxes) p""")
+
+
+@cache
 def surplus_tombstones() -> TextClause:
     """Select tombstones that are not among the last `keep` created of their inbox, or of its tenant's cap where that is
-    more: id, key. Parameters: keep, tenants, caps, after, limit.
+    more: id, key. Parameters: keep, tenants, caps, after, up_to (inbox keys), limit.
 
     With `keep` at least the cap, nothing else is that old once the cap has run; so no inbox has more than `keep`
-    tombstones, without anybody counting them. `after`: an inbox key.
+    tombstones, without anybody counting them. The bound is worked out first: then an inbox without a surplus costs one
+    look into an index, and not the reading of all its rows.
     """
     keep = _CAP.replace(":cap)", "0)")
     return text(f"""
         SELECT n.id, n.key FROM (
-            SELECT i.key, i.created, greatest(:keep, {keep}) AS keep FROM inboxes i
-            WHERE i.created > :keep AND i.key > :after) i
+            SELECT i.key, i.created - greatest(:keep, {keep}) AS bound FROM inboxes i
+            WHERE i.created > :keep AND i.key > :after AND i.key <= :up_to ORDER BY i.key) i
         CROSS JOIN LATERAL (
             SELECT n.id, n.key FROM notifications n
-            WHERE n.key = i.key AND n.ordinal <= i.created - i.keep AND n.deleted_at IS NOT NULL AND {_FINISHED}
+            WHERE n.key = i.key AND n.ordinal <= i.bound AND {_IS_TOMBSTONE} AND {_FINISHED}
             ORDER BY n.ordinal LIMIT :limit) n
         ORDER BY i.key LIMIT :limit""")
 
@@ -208,7 +223,7 @@ def purge_these() -> TextClause:
     """Remove tombstones of locked inboxes and raise their floors to the greatest seq removed. Parameters: ids."""
     return text(f"""
         WITH purged AS (
-            DELETE FROM notifications n WHERE n.id = ANY(CAST(:ids AS uuid[])) AND n.deleted_at IS NOT NULL
+            DELETE FROM notifications n WHERE n.id = ANY(CAST(:ids AS uuid[])) AND {_IS_TOMBSTONE}
             AND {_FINISHED} RETURNING n.key, n.seq),
         per_inbox AS (SELECT key, max(seq) AS seq FROM purged GROUP BY key),
         raised AS (UPDATE inboxes i SET floor_seq = greatest(i.floor_seq, p.seq) FROM per_inbox p WHERE i.key = p.key)

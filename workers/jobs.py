@@ -18,9 +18,10 @@ from workers.patience import patience
 JOB_S = 5.0
 #: Rows that one transaction deletes at most: as many inboxes are locked. On an idle machine that is 100 ms.
 BATCH = 2_000
-#: Where transactions take longer than this, the next one is half as large, down to `LEAST_BATCH`; it grows again where
-#: they take less than half. People wait for their inbox for so long, and are refused after 2 s.
+#: People wait for their inbox for so long at most, and are refused after 2 s.
 MOST_LOCKED_S = 0.2
+#: What a transaction is to take, by the one before: the other half is for a disk or a core that is busy for a moment.
+AIM_S = MOST_LOCKED_S / 2
 LEAST_BATCH = 100
 #: How a run begins: nobody knows yet how long so many take.
 FIRST_BATCH = 250
@@ -108,10 +109,12 @@ class Run:
 
 
 def next_batch(size: int, took_s: float) -> int:
-    """Return how many rows the transaction after one of `size` rows may take, so that nobody waits for long."""
-    if took_s > MOST_LOCKED_S:
-        return max(LEAST_BATCH, size // 2)
-    return min(BATCH, 2 * size) if took_s < MOST_LOCKED_S / 2 else size
+    """Return how many rows the transaction after one of `size` rows may take, so that nobody waits for long.
+
+    As many as would have taken `AIM_S`, half to twice as many as before, `LEAST_BATCH` to `BATCH`.
+    """
+    fits = round(size * AIM_S / max(took_s, AIM_S / 2))
+    return min(BATCH, max(LEAST_BATCH, size // 2, fits))
 
 
 def perform(job: str, work: Callable[[Run], bool], now: datetime | None = None) -> bool:

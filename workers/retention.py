@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import TextClause
+from sqlalchemy import Connection, TextClause
 
 import beat_schedule
 from shared import audit, deletions, revocations, sessions, statements
@@ -22,7 +22,7 @@ from shared.statements import Program
 from workers.app import app, send
 from workers.deletions import delete, lock, one_job_at_a_time
 from workers.everywhere import in_every_database
-from workers.jobs import BATCH, Run, in_batches, perform
+from workers.jobs import Run, in_batches, perform
 from workers.publish import publish
 
 #: Beyond these a cursor is answered by `reset` instead of a replay.
@@ -34,6 +34,8 @@ CAPPED_AT_ONCE = 500
 TYPED_AT_ONCE = 100
 #: Events looked at in one transaction: no lock, one probe of an index each.
 EVENTS_PAGE = 1_000
+#: Inboxes looked at in one transaction for a surplus of tombstones: one probe of an index each (some 50 ms), no lock.
+INBOXES_PAGE = 5_000
 
 
 @app.task(name=beat_schedule.CAP_TASK)
@@ -77,8 +79,8 @@ def tidy() -> bool:
 def _tidy(run: Run) -> bool:
     days = settings().audit_retention_days
     parts: tuple[Callable[[], Program[int]], ...] = (
-        lambda: sessions.forget(BATCH),
-        lambda: revocations.forget(BATCH),
+        lambda: sessions.forget(run.batch),
+        lambda: revocations.forget(run.batch),
         lambda: audit.forget(days),
     )
     return all(in_batches(partial(_tidy_some, run, part)) for part in parts)
@@ -204,22 +206,48 @@ def purge(now: datetime | None = None) -> bool:
 
 
 def _purge(run: Run) -> bool:
-    caps = _caps()
     old = {"now": run.now, "days": TOMBSTONE_DAYS}
-    surplus = {**caps, "keep": max(TOMBSTONES_KEPT, caps["cap"]), "after": 0}
     aged = in_batches(lambda: _purge_some(run, deletions.old_tombstones(), old))
-    return in_batches(lambda: _purge_some(run, deletions.surplus_tombstones(), surplus)) and aged
+    return in_batches(_PurgingSurplus(run).batch) and aged
 
 
 def _purge_some(run: Run, statement: TextClause, given: Mapping[str, Any]) -> bool:
     with run.transaction() as connection:
-        rows = connection.execute(statement, {**given, "limit": run.batch}).all()
-        if not rows:
-            return False
-        lock(connection, [row.key for row in rows])
-        purged: int = connection.scalar(deletions.purge_these(), {"ids": [row.id for row in rows]}) or 0
+        purged = _purge_found(run, connection, statement, given)
     run.done += purged
     return bool(purged)
+
+
+def _purge_found(run: Run, connection: Connection, statement: TextClause, given: Mapping[str, Any]) -> int:
+    rows = connection.execute(statement, {**given, "limit": run.batch}).all()
+    if not rows:
+        return 0
+    lock(connection, [row.key for row in rows])
+    purged: int = connection.scalar(deletions.purge_these(), {"ids": [row.id for row in rows]}) or 0
+    return purged
+
+
+class _PurgingSurplus:
+    """What inboxes have too many of, in key order, from where the last run ended."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        caps = _caps()
+        self._given = {**caps, "keep": max(TOMBSTONES_KEPT, caps["cap"]), "inboxes": INBOXES_PAGE}
+
+    def batch(self) -> bool:
+        """Purge some; returns whether there may be more."""
+        with self._run.transaction() as connection:
+            given = {**self._given, "after": self._run.position}
+            up_to = connection.scalar(deletions.next_inboxes(), given)
+            if up_to is None:
+                self._run.move_to(connection, 0)
+                return False
+            purged = _purge_found(self._run, connection, deletions.surplus_tombstones(), {**given, "up_to": up_to})
+            if not purged:
+                self._run.move_to(connection, up_to)
+        self._run.done += purged
+        return True
 
 
 def forget(now: datetime | None = None) -> bool:
@@ -227,26 +255,22 @@ def forget(now: datetime | None = None) -> bool:
 
     Their idempotency ends with that. Returns whether all are gone.
     """
-    return perform(beat_schedule.FORGET_TASK, lambda run: in_batches(_Forgetting(run).batch), now)
+    return perform(beat_schedule.FORGET_TASK, lambda run: in_batches(lambda: _forget_some(run)), now)
 
 
-class _Forgetting:
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._after = 0
+def _forget_some(run: Run) -> bool:
+    """Look at a page of events, from where the last run ended; returns whether there may be more.
 
-    def batch(self) -> bool:
-        """Look at a page of events; returns whether there may be more."""
-        days = settings().event_retention_days
-        with self._run.transaction() as connection:
-            given = {"now": self._run.now, "days": days, "after": self._after, "limit": EVENTS_PAGE}
-            rows = connection.execute(deletions.old_events(), given).all()
-            if not rows:
-                return False
-            old = [(row.key, *id_range(row.accepted_at)) for row in rows if row.is_old]
-            columns = [list(column) for column in zip(*old, strict=True)] or [[], [], []]
-            names = dict(zip(("keys", "lows", "highs"), columns, strict=True))
-            forgotten = connection.execute(deletions.forget_these(), names).rowcount
-        self._run.done += forgotten
-        self._after = rows[-1].key
-        return not rows[-1].is_young
+    Those that an inbox still shows stay, and are passed: more of them than a run has time for would end it each time.
+    """
+    given = {"now": run.now, "days": settings().event_retention_days, "limit": min(EVENTS_PAGE, run.batch)}
+    with run.transaction() as connection:
+        rows = connection.execute(deletions.old_events(), {**given, "after": run.position}).all()
+        at_the_end = not rows or rows[-1].is_young
+        old = [(row.key, *id_range(row.accepted_at)) for row in rows if row.is_old]
+        columns = [list(column) for column in zip(*old, strict=True)] or [[], [], []]
+        names = dict(zip(("keys", "lows", "highs"), columns, strict=True))
+        forgotten = connection.execute(deletions.forget_these(), names).rowcount if old else 0
+        run.move_to(connection, 0 if at_the_end else rows[-1].key)
+    run.done += forgotten
+    return not at_the_end

@@ -7,13 +7,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Thread
 from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 import httpx
 import psycopg
 import pytest
 import redis
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from structlog.testing import capture_logs
 
 import beat_schedule
@@ -154,7 +155,15 @@ def test_a_job_that_came_while_another_worked_is_queued_when_that_one_ends(
 
 
 @pytest.mark.parametrize(
-    ("size", "took_s", "following"), [(2_000, 0.3, 1_000), (150, 9.0, 100), (1_000, 0.15, 1_000), (1_500, 0.01, 2_000)]
+    ("size", "took_s", "following"),
+    [
+        (2_000, 0.3, 1_000),
+        (150, 9.0, 100),
+        (1_000, 0.125, 800),
+        (1_000, 0.1, 1_000),
+        (400, 0.0, 800),
+        (1_500, 0.01, 2_000),
+    ],
 )
 def test_a_batch_that_took_long_makes_the_next_one_smaller(size: int, took_s: float, following: int) -> None:
     assert next_batch(size, took_s) == following
@@ -184,6 +193,32 @@ def test_no_deleting_statement_reads_the_whole_table(db: Database, configured: o
         plan = "\n".join(connection.scalars(text("EXPLAIN " + deletions.forget_these().text), names))
         assert "SubPlan" in plan
         assert "notifications_pkey" in plan
+
+
+_MANY = """
+    INSERT INTO notifications
+        (id, key, tenant, event_key, ordinal, created_seq, seq, type, priority, title, message, metadata, created_at)
+    SELECT gen_random_uuid(), %s, 'acme', n, n, n, n, 'grade.posted', 1, '', '', '{}', now()
+    FROM generate_series(1, 2000) n"""
+
+
+def test_no_purging_statement_reads_all_tombstones(db: Database, ada: int) -> None:
+    """Fails when a condition implies that of their index, which statistics from before they came call empty."""
+    db.execute(_MANY, (ada,))
+    db.execute("UPDATE inboxes SET created = 2000")
+    db.execute("ANALYZE notifications")
+    db.execute("UPDATE notifications SET deleted_at = now(), deleted_for = 'user'")
+    ids = [row["id"] for row in db.execute("SELECT id FROM notifications LIMIT 100").fetchall()]
+    some = {"keep": 1_900, "tenants": [], "caps": [], "after": 0, "up_to": ada, "limit": 100}
+    expected: dict[TextClause, tuple[dict[str, Any], str]] = {
+        deletions.purge_these(): ({"ids": ids}, "(id = ANY"),
+        deletions.surplus_tombstones(): (some, "Index Cond: ((key = i.key) AND (ordinal <="),
+    }
+    with database.transaction(database.EVERY_TENANT) as connection:
+        for statement, (given, condition) in expected.items():
+            plan = "\n".join(connection.scalars(text("EXPLAIN " + statement.text), given))
+            assert condition in plan, plan
+            assert "notifications_tombstones" not in plan
 
 
 # --- the clock ---

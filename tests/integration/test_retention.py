@@ -15,6 +15,7 @@ from shared.frames import channel_of
 from tests import directory
 from tests.directory import Row, count
 from tests.eventually import eventually
+from workers import retention
 from workers.fan_out import fan_out_pending
 from workers.retention import cap, expire, forget, purge
 
@@ -186,6 +187,52 @@ def test_an_inbox_keeps_five_hundred_tombstones_at_most(db: psycopg.Connection[R
     rows = directory.notifications(db, ada)
     assert (len(rows), rows[0]["ordinal"], len(shown(db, ada))) == (500, 11, CAP)
     assert directory.inbox(db, ada)["floor_seq"] == 511
+
+
+@pytest.fixture
+def a_batch_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a job's time be over after its first batch, of one inbox or one event."""
+    monkeypatch.setattr(retention, "in_batches", lambda batch: not batch())
+    monkeypatch.setattr(retention, "INBOXES_PAGE", 1)
+    monkeypatch.setattr(retention, "EVENTS_PAGE", 1)
+    monkeypatch.setattr(retention, "TOMBSTONES_KEPT", CAP)
+
+
+@pytest.mark.usefixtures("a_batch_a_run")
+def test_a_purge_that_has_no_time_left_goes_on_where_it_was_and_then_from_the_beginning(
+    db: psycopg.Connection[Row], ada: int
+) -> None:
+    bob = directory.add_recipients(db, "acme", ["bob"])["bob"]
+    fill(db, 8)
+    for _ in range(8):
+        directory.add_event(db, "certificate.issued", {**ISSUED, "student_id": "bob"})
+    fan_out_pending()
+    db.execute("UPDATE notifications SET deleted_at = now(), deleted_for = 'user' WHERE ordinal <= 3")
+    kept, done = [], []
+    for _ in range(6):
+        done.append(purge())
+        kept.append([len(directory.notifications(db, key)) for key in (ada, bob)])
+    assert kept == [[5, 8], [5, 8], [5, 5], [5, 5], [5, 5], [5, 5]]
+    assert done == [False, False, False, False, True, False]
+
+
+@pytest.mark.usefixtures("a_batch_a_run")
+def test_events_that_must_be_kept_do_not_keep_the_forgetting_from_those_behind_them(
+    db: psycopg.Connection[Row], ada: int
+) -> None:
+    """Fails when each run begins with the first event: what has no time left after it is never looked at."""
+    fill(db, 3)
+    old = "accepted_at = accepted_at - interval '31 days', finished_at = finished_at - interval '31 days'"
+    db.execute(f"UPDATE events SET {old} WHERE key <= 2".encode())
+    first, second, _third = directory.notifications(db, ada)
+    for key, row in ((1, first), (2, second)):
+        moved = db.execute("SELECT accepted_at FROM events WHERE key = %s", (key,)).fetchone()
+        assert moved is not None
+        _place_at(db, row["id"], moved["accepted_at"])
+    db.execute("UPDATE notifications SET deleted_at = now(), deleted_for = 'user' WHERE ordinal = 2")
+    assert [forget() for _ in range(3)] == [False, False, True]
+    assert [row["key"] for row in db.execute("SELECT key FROM events ORDER BY key").fetchall()] == [1, 3]
+    assert not forget()
 
 
 def test_finished_events_are_forgotten_when_no_inbox_shows_them_any_more(db: psycopg.Connection[Row], ada: int) -> None:
