@@ -8,7 +8,7 @@ UV := $(BIN)/uv
 # Nothing is taken that the lock files do not name by its hash; `install` keeps what the other of the two brought.
 # (Compiled while installing, not by six processes at once at the first start.)
 INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
-LINTED := api workers shared tests bench migrations beat_schedule.py examples clients/python
+LINTED := api workers shared tests bench migrations beat_schedule.py examples clients/python docs/*.py
 
 ifdef PORT
 export CARILLON_PORT := $(PORT)

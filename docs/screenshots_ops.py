@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import sys
 import threading
@@ -30,6 +29,10 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 TENANT = "load"
 PEOPLE = 60_000
 STREAMS = 39
+#: Of the people, so many get events of their own.
+ADDRESSED = 200
+#: Longer than from one heartbeat to the next.
+SILENCE_S = 60.0
 #: Events a second, and one to everybody after so many.
 EVENTS_PER_S = 40
 ANNOUNCED_EVERY = 400
@@ -60,14 +63,14 @@ def _seed() -> None:
             connection.execute(text("SELECT carillon_publish(CAST(:event AS jsonb))"), {"event": json.dumps(event)})
 
 
-def _event() -> dict[str, object]:
-    who = f"p{random.randint(1, 200)}"
+def _event(number: int) -> dict[str, object]:
+    who = f"p{1 + number % ADDRESSED}"
     kinds: dict[str, dict[str, str]] = {
         "achievement.awarded": {"student_id": who, "achievement_id": "a-1", "title": "First in Class"},
         "grade.posted": {"student_id": who, "course_id": "c-1", "course_title": "Logic", "grade": "A"},
         "enrollment.added": {"student_id": who, "enrollment_id": "e-1", "course_name": "Sets"},
     }
-    type_ = random.choice(list(kinds))
+    type_ = list(kinds)[number % len(kinds)]
     return {"type": type_, "tenant": TENANT, "data": kinds[type_]}
 
 
@@ -78,7 +81,7 @@ def _announcement() -> dict[str, object]:
 
 def _listen(server: str, number: int, over: threading.Event) -> None:
     headers = {"authorization": f"Bearer {make_token(TENANT, f'p{number}', ['student'], 3600)}"}
-    with httpx.stream("GET", f"{server}/api/notifications/stream", headers=headers, timeout=None) as answer:
+    with httpx.stream("GET", f"{server}/api/notifications/stream", headers=headers, timeout=SILENCE_S) as answer:
         for _ in answer.iter_raw():
             if over.is_set():
                 return
@@ -88,7 +91,7 @@ def _post(server: str, over: threading.Event) -> None:
     with httpx.Client(base_url=server, timeout=30) as client:
         number = 0
         while not over.wait(1 / EVENTS_PER_S):
-            client.post("/api/demo/events", json=_announcement() if number % ANNOUNCED_EVERY == 0 else _event())
+            client.post("/api/demo/events", json=_announcement() if number % ANNOUNCED_EVERY == 0 else _event(number))
             number += 1
 
 

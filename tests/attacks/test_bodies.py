@@ -20,12 +20,8 @@ MISSING = (404, "not-found")
 NOWHERE = (404, "about:blank")
 
 
-def victim(target: Target) -> str:
-    return target.bearer()
-
-
 def patch(body: bytes, kind: str = JSON, **headers: Any) -> Any:
-    return ask("PATCH", victims, body, authorization=victim, content_type=kind, **headers)
+    return ask("PATCH", victims, body, authorization=Target.bearer, content_type=kind, **headers)
 
 
 BODIES = [
@@ -54,14 +50,14 @@ BODIES = [
     Case("a type that only looks like JSON", patch(b'{"read":true}', "application/jsonp"), *WRONG_KIND),
     Case("a compressed body", patch(gzip.compress(b'{"read":true}'), content_encoding="gzip"), *WRONG_KIND),
     Case("a cursor that is none", ask("PATCH", PAGE, b'{"read":true,"upTo":"1-2; DROP TABLE inboxes"}',
-                                      authorization=victim, content_type=JSON), *INVALID),
-    Case("a cursor of another numbering", ask("PATCH", PAGE, b'{"read":true,"upTo":"2-1"}', authorization=victim,
+                                      authorization=Target.bearer, content_type=JSON), *INVALID),
+    Case("a cursor of another numbering", ask("PATCH", PAGE, b'{"read":true,"upTo":"2-1"}', authorization=Target.bearer,
                                               content_type=JSON), 409, "conflict"),
 ]  # fmt: skip
 
 
 def asked(path: str) -> Any:
-    return ask("GET", path, authorization=victim)
+    return ask("GET", path, authorization=Target.bearer)
 
 
 PARAMETERS = [
@@ -79,9 +75,9 @@ PARAMETERS = [
     Case("an address with a dot segment", asked("/api/notifications/%2e%2e/events"), *NOWHERE),
     Case("an address with two slashes", asked("//api/notifications"), *NOWHERE),
     Case("an address with a slash at its end", asked(f"{PAGE}/"), *NOWHERE),
-    Case("a method of nobody's", ask("PUT", PAGE, b"{}", authorization=victim, content_type=JSON), 405, "about:blank",
-         has={"allow": "DELETE, GET, PATCH"}),
-    Case("a header with a role", ask("GET", COUNT, authorization=victim, x_forwarded_user="root"), 200),
+    Case("a method of nobody's", ask("PUT", PAGE, b"{}", authorization=Target.bearer, content_type=JSON),
+         405, "about:blank", has={"allow": "DELETE, GET, PATCH"}),
+    Case("a header with a role", ask("GET", COUNT, authorization=Target.bearer, x_forwarded_user="root"), 200),
     Case("a role in the address", asked(f"{COUNT}?role=super_admin"), 200),
 ]  # fmt: skip
 

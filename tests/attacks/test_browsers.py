@@ -13,10 +13,6 @@ FORGED = (403, "forbidden")
 READ_ALL = b'{"read":true}'
 
 
-def cookie(target: Target) -> str:
-    return target.cookie()
-
-
 def spent(target: Target) -> str:
     """Return a stream's path with a ticket that was used before."""
     path = f"{STREAM}?ticket={target.ticket()}"
@@ -37,12 +33,12 @@ TICKET_CASES = [
     Case("a ticket beside a token that is wrong",
          ask("GET", lambda t: f"{STREAM}?ticket={t.ticket()}", authorization="Bearer x"), *NO),
     Case("a ticket made by a page of another origin",
-         ask("POST", TICKETS, cookie=cookie, sec_fetch_site="cross-site", origin=EVIL), *FORGED),
+         ask("POST", TICKETS, cookie=Target.cookie, sec_fetch_site="cross-site", origin=EVIL), *FORGED),
 ]  # fmt: skip
 
 
 def forged(name: str, method: str, path: str, body: bytes = b"", **headers: Any) -> Case:
-    return Case(name, ask(method, path, body, cookie=cookie, **headers), *FORGED)
+    return Case(name, ask(method, path, body, cookie=Target.cookie, **headers), *FORGED)
 
 
 COOKIE_CASES = [
@@ -54,7 +50,7 @@ COOKIE_CASES = [
     Case("a cookie that is a token", ask("GET", PAGE, cookie=lambda t: f"carillon={t.token()}"), *NO),
     Case("a cookie under production's name", ask("GET", PAGE, cookie=lambda t: f"__Host-{t.cookie()}"), *NO),
     Case("a cookie in the place of a token", ask("GET", PAGE, authorization=lambda t: f"Bearer {t.cookie()}"), *NO),
-    Case("a session out of a session", ask("POST", SESSION, cookie=cookie, sec_fetch_site="same-origin"), *NO),
+    Case("a session out of a session", ask("POST", SESSION, cookie=Target.cookie, sec_fetch_site="same-origin"), *NO),
     Case("a logout without a cookie", ask("DELETE", SESSION), *NO),
     forged("marking all as read without a word of the browser", "PATCH", PAGE, READ_ALL, content_type=JSON),
     forged("marking all as read from another site", "PATCH", PAGE, READ_ALL, content_type=JSON,
@@ -73,10 +69,11 @@ COOKIE_CASES = [
     forged("a script tag on another site", "GET", PAGE, sec_fetch_site="cross-site", sec_fetch_mode="no-cors"),
     forged("GraphQL from another site", "POST", "/graphql", b'{"query":"mutation{markAllNotificationsAsRead}"}',
            content_type=JSON, sec_fetch_site="cross-site", origin=EVIL),
-    *(Case(f"a form's body ({kind}) from the own page", ask("PATCH", PAGE, READ_ALL, cookie=cookie, content_type=kind,
-           sec_fetch_site="same-origin"), 415, "unsupported-content-type")
+    *(Case(f"a form's body ({kind}) from the own page",
+           ask("PATCH", PAGE, READ_ALL, cookie=Target.cookie, content_type=kind, sec_fetch_site="same-origin"),
+           415, "unsupported-content-type")
       for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x")),
-    Case("a method in a header", ask("GET", COUNT, cookie=cookie, x_http_method_override="DELETE"), 200),
+    Case("a method in a header", ask("GET", COUNT, cookie=Target.cookie, x_http_method_override="DELETE"), 200),
 ]  # fmt: skip
 
 ALLOWED: dict[str, str | None] = {
@@ -98,10 +95,10 @@ CORS_CASES = [
     Case("an allowed page may not use a method of nobody's", preflight(APP, "TRACE"), *FORGED),
     Case("an allowed page may not send a header of nobody's", preflight(APP, headers="x-evil"), *FORGED),
     Case("an allowed page reads with its cookie",
-         ask("GET", COUNT, cookie=cookie, origin=APP, sec_fetch_site="cross-site"), 200, None, has=ALLOWED),
+         ask("GET", COUNT, cookie=Target.cookie, origin=APP, sec_fetch_site="cross-site"), 200, None, has=ALLOWED),
     Case("an allowed page reads its refusals", ask("GET", COUNT, origin=APP), *NO, has=ALLOWED),
     Case("an allowed page opens the stream",
-         ask("GET", STREAM, cookie=cookie, origin=APP, sec_fetch_site="cross-site"), 200, None, has=ALLOWED),
+         ask("GET", STREAM, cookie=Target.cookie, origin=APP, sec_fetch_site="cross-site"), 200, None, has=ALLOWED),
     Case("another page reads nothing with a token either",
          ask("GET", COUNT, authorization=lambda t: t.bearer(), origin=EVIL), 200, None, has=NOT_ALLOWED),
     Case("an origin that is a header's end", preflight(f"{APP}%0d%0aset-cookie: a=b"), *FORGED, has=NOT_ALLOWED),

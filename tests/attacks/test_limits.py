@@ -45,10 +45,6 @@ def limited(
         yield made
 
 
-def bearer(target: Target) -> str:
-    return target.bearer()
-
-
 def exhausted(target: Target, case: Case) -> None:
     """Send a case's request until it is refused: within two windows' worth, as the clock's minute may turn."""
     seen = [case.request.send(target).status for _ in range(2 * LIMIT + 1)]
@@ -75,8 +71,8 @@ def guess(address: str, method: str = "GET", path: str = PAGE, **headers: Any) -
 _made_up: Iterator[int] = iter(range(1, 1_000))
 EVENT = {"specversion": "1.0", "id": "e", "source": "/s", "type": "no.such", "tenant": TENANT, "data": {}}
 CASES = [
-    Case("a recipient who asks too often", ask("GET", COUNT, authorization=bearer), *MANY),
-    Case("a recipient who begins too many sessions", ask("POST", SESSION, authorization=bearer), *MANY,
+    Case("a recipient who asks too often", ask("GET", COUNT, authorization=Target.bearer), *MANY),
+    Case("a recipient who begins too many sessions", ask("POST", SESSION, authorization=Target.bearer), *MANY,
          frozenset({"sessions"})),
     Case("a producer that posts too often",
          ask("POST", "/api/events", json.dumps(EVENT).encode(), content_type="application/cloudevents+json",
@@ -112,15 +108,15 @@ def test_whoever_has_valid_credentials_is_let_in_beside_those_who_fail(limited: 
     request = guess("192.0.2.9", authorization="Bearer x")
     exhausted(limited, Case("guesses", request, *MANY))
     limited.victim = limited.edge.recipient()
-    neighbour = ask("GET", COUNT, authorization=bearer, x_forwarded_for="192.0.2.9")
+    neighbour = ask("GET", COUNT, authorization=Target.bearer, x_forwarded_for="192.0.2.9")
     limited.judge(Case("a neighbour with a token", neighbour, 200))
 
 
 def test_another_recipient_and_another_address_are_counted_apart(limited: Target) -> None:
     limited.victim = limited.edge.recipient()
-    exhausted(limited, Case("asks too often", ask("GET", COUNT, authorization=bearer), *MANY))
+    exhausted(limited, Case("asks too often", ask("GET", COUNT, authorization=Target.bearer), *MANY))
     limited.victim = limited.edge.recipient()
-    limited.judge(Case("another one", ask("GET", COUNT, authorization=bearer), 200))
+    limited.judge(Case("another one", ask("GET", COUNT, authorization=Target.bearer), 200))
     exhausted(limited, Case("guesses", guess("192.0.2.20"), *MANY))
     limited.judge(Case("another address", guess("192.0.2.21"), 401, "unauthenticated"))
 
@@ -151,11 +147,11 @@ def test_without_redis_reads_stay_open_and_logins_stay_closed(
         cookie = target.cookie()
         private_redis.kill()
         for _ in range(3):
-            target.judge(Case("a read by token", ask("GET", COUNT, authorization=bearer), 200))
+            target.judge(Case("a read by token", ask("GET", COUNT, authorization=Target.bearer), 200))
             target.judge(Case("a read by cookie", ask("GET", COUNT, cookie=cookie), 200))
-            login = ask("POST", SESSION, authorization=bearer)
+            login = ask("POST", SESSION, authorization=Target.bearer)
             target.judge(Case("a login", login, 503, "unavailable", has={"retry-after": "1"}))
-            ticket = ask("POST", TICKETS, authorization=bearer)
+            ticket = ask("POST", TICKETS, authorization=Target.bearer)
             target.judge(Case("a ticket", ticket, 503, "unavailable"))
             wrong = ask("GET", PAGE, authorization="Bearer x")
             target.judge(Case("a guess", wrong, 401, "unauthenticated"))

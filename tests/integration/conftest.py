@@ -1,4 +1,4 @@
-"""The API within the test's process: real database, real Redis, no HTTP server to start."""
+"""The API within the test's process, with no HTTP server to start, or as a process; real database, real Redis."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import httpx
 import psycopg
 import pytest
 
+from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from shared.tokens import make_token
 from tests import directory, inboxes
 from tests.directory import Row
+from tests.edge import Edge, new_database, running_edge
 from tests.producers import make_key, serving
 
 
@@ -46,3 +48,15 @@ async def ada(api: httpx.AsyncClient) -> httpx.AsyncClient:
     """The client of the API, with Ada's token."""
     api.headers["authorization"] = f"Bearer {make_token(inboxes.TENANT, inboxes.WHO)}"
     return api
+
+
+@pytest.fixture(scope="module")
+def edge(
+    postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Edge]:
+    """An API process for all tests of this file."""
+    with (
+        new_database(postgres) as url,
+        running_edge(url, shared_redis.url(), tmp_path_factory.mktemp("edge")) as running,
+    ):
+        yield running

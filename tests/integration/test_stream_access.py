@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from uuid import uuid4
 
 import httpx
@@ -13,23 +12,11 @@ import psycopg
 import pytest
 import redis
 
-from shared.embedded import EmbeddedPostgres, EmbeddedRedis
-from tests.edge import Edge, key_for, new_database, running_edge
+from shared.embedded import EmbeddedRedis
+from tests.edge import Edge, key_for
 from tests.eventually import eventually_async
 from tests.listener import Listener, token_for
 from tests.writer import TENANT
-
-
-@pytest.fixture(scope="module")
-def edge(
-    postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Edge]:
-    """An API process for all tests of this file."""
-    with (
-        new_database(postgres) as url,
-        running_edge(url, shared_redis.url(), tmp_path_factory.mktemp("edge")) as running,
-    ):
-        yield running
 
 
 @pytest.fixture

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from uuid import uuid4
 
 import httpx
 import psycopg
 import pytest
 
-from shared.embedded import EmbeddedPostgres, EmbeddedRedis
-from tests.edge import Edge, new_database, running_edge
+from tests.edge import Edge
 from tests.eventually import eventually
 from tests.writer import TENANT
 
@@ -21,18 +19,6 @@ HANDS = {
     "metadata nested 300 deep": ("metadata", DEEP),
     "metadata that is a list": ("metadata", "[]"),
 }
-
-
-@pytest.fixture(scope="module")
-def edge(
-    postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Edge]:
-    """An API process for all tests of this file."""
-    with (
-        new_database(postgres) as url,
-        running_edge(url, shared_redis.url(), tmp_path_factory.mktemp("edge")) as running,
-    ):
-        yield running
 
 
 @pytest.mark.parametrize(("column", "value"), HANDS.values(), ids=HANDS)
