@@ -173,10 +173,15 @@ _PUT_RECIPIENTS = text(f"""
     ON CONFLICT (key) DO UPDATE
     SET locale = excluded.locale, attributes = excluded.attributes, updated_at = clock_timestamp()
     RETURNING known.tenant, known.id, xmax = 0 AS created""")
+#: What goes is found by its place: of a table without statistics, as at a first import, a join read every row for each
+#: thousand people.
 _PUT_ROLES = text(f"""
     WITH given AS (SELECT p.key, r.tenant, r.roles FROM {_GIVEN}
                    JOIN recipients p ON p.tenant = r.tenant AND p.id = r.id),
-    gone AS (DELETE FROM recipient_roles o USING given g WHERE o.key = g.key AND o.role <> ALL(g.roles))
+    had AS MATERIALIZED (SELECT o.ctid AS place, o.key, o.role FROM recipient_roles o
+                         WHERE o.key = ANY(ARRAY(SELECT key FROM given))),
+    gone AS (DELETE FROM recipient_roles WHERE ctid = ANY(ARRAY(
+                 SELECT h.place FROM had h JOIN given g ON g.key = h.key WHERE h.role <> ALL(g.roles))))
     INSERT INTO recipient_roles (tenant, role, key)
     SELECT g.tenant, role, g.key FROM given g CROSS JOIN unnest(g.roles) role ORDER BY g.tenant, role, g.key
     ON CONFLICT DO NOTHING""")
