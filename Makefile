@@ -17,7 +17,7 @@ ifdef FLOWER_PORT
 export CARILLON_FLOWER_PORT := $(FLOWER_PORT)
 endif
 
-.PHONY: help up schemathesis test check fmt bench bench-peers deploy-test previous fault fault-mutations screenshots lock audit clean
+.PHONY: help up schemathesis test check fmt bench bench-scaling bench-peers deploy-test previous fault fault-mutations screenshots lock audit clean
 
 help:  ## Show these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -41,6 +41,10 @@ fmt: $(VENV)/.development  ## Format the code and mend what ruff can mend
 
 bench: $(VENV)/.development  ## Measure the whole way beside the usual one, for ten minutes, and write docs/performance.md
 	@$(BIN)/python -m bench.end_to_end --write
+
+bench-scaling: $(VENV)/.development  ## Measure how cost grows, and write docs/performance.md and docs/scaling.md (20 minutes)
+	@$(BIN)/python -m bench.simulate
+	@$(BIN)/python -m bench.scaling
 
 bench-peers: $(VENV)/.development  ## Measure the edge beside other servers, one after the other, and write docs/performance.md (installs nchan on Debian)
 	@[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || apt-get install --yes --quiet nginx libnginx-mod-nchan gcc

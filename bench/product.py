@@ -43,12 +43,14 @@ class Product:
 
 
 @contextmanager
-def running(**more: str) -> Iterator[Product]:
-    """Start everything with embedded servers in a new folder, wait until all is ready, and stop it at the end.
+def running(folder: Path | None = None, **more: str) -> Iterator[Product]:
+    """Start everything with embedded servers, wait until all is ready, and stop it at the end.
 
-    `more`: settings by their variables. This very process then has the product's settings: its database, its secrets.
+    Its data is in `folder`, which stays; unset: in a new one, which goes. `more`: settings by their variables. This
+    very process then has the product's settings: its database, its secrets.
     """
-    with tempfile.TemporaryDirectory(prefix="carillon-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="carillon-bench-") as temporary:
+        name = str(folder or temporary)
         product = Product(free_port(), Path(name))
         kept = {key: value for key, value in os.environ.items() if not key.startswith("CARILLON_")}
         chosen = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +36,8 @@ SIZES = (10, 30, 100, 300, 1_000)
 #: Inboxes of each length: each is asked once for everything that is measured, the first ones uncounted.
 INBOXES = 200
 FIRST_RUNS = 20
+#: Times that all inboxes of a length get an event at once, one event each.
+BATCHES = 5
 #: Changes that a client lacks.
 MISSED = 5
 MEASURED: dict[str, Growth] = {
@@ -44,6 +46,7 @@ MEASURED: dict[str, Growth] = {
     f"changes after a cursor ({MISSED})": "constant",
     "PATCH: one marked as unread": "constant",
     "fan-out of one event": "constant",
+    "fan-out of many, for each": "constant",
     "counts by category": "linear",
     "all marked as read": "linear",
 }
@@ -100,7 +103,7 @@ _IDS = """
 
 
 class Caller:
-    """Calls what is measured, one inbox after the other."""
+    """Calls what is measured, for the inboxes of one length."""
 
     def __init__(self, inboxes: Inboxes, publisher: Publisher, session: psycopg.Connection[Any]) -> None:
         self._inboxes, self._publisher, self._session = inboxes, publisher, session
@@ -126,41 +129,61 @@ class Caller:
         told = await inbox_calls.change_many(owner, self._publisher, "read", None)
         assert told["changed"], told
 
-    def event(self, owner: Subscriber) -> float:
-        """Store an event for one person, and return the milliseconds from its claim to its publishing."""
+    async def timed(self, name: str, place: int) -> float:
+        """Return the milliseconds of one call for the inbox in that place."""
+        owner, id = self._inboxes.owners[place], self._inboxes.ids[place]
+        began = time.perf_counter()
+        await getattr(self, name)(owner, id)
+        return 1e3 * (time.perf_counter() - began)
+
+    def fan_out(self, owners: Sequence[Subscriber]) -> float:
+        """Store an event for each of them, and return the milliseconds from the claims to the publishing, for each."""
+        for owner in owners:
+            self._store(owner)
+        began = time.perf_counter()
+        fan_out_pending()
+        return 1e3 * (time.perf_counter() - began) / len(owners)
+
+    def fan_out_one(self, place: int) -> float:
+        """As `fan_out`, for the inbox in that place alone."""
+        return self.fan_out([self._inboxes.owners[place]])
+
+    def fan_out_all(self) -> float:
+        """As `fan_out`, for all."""
+        return self.fan_out(self._inboxes.owners)
+
+    def _store(self, owner: Subscriber) -> None:
         self._posted += 1
         data = {"student_id": owner.recipient, "certificate_id": "c", "badge_title": "Rust"}
         event = {"specversion": "1.0", "id": f"{owner.tenant}-{self._posted}", "source": "/bench",
                  "type": "certificate.issued", "tenant": owner.tenant, "data": data}  # fmt: skip
         self._session.execute("SELECT carillon_publish(%s)", (Jsonb(event),))
-        began = time.perf_counter()
-        fan_out_pending()
-        return 1e3 * (time.perf_counter() - began)
-
-    async def timed(self, call: Callable[[Subscriber, str], Awaitable[None]]) -> list[float]:
-        """Return the milliseconds of calls, each for another inbox than the one before; each inbox but once."""
-        taken = []
-        for owner, id in zip(self._inboxes.owners, self._inboxes.ids, strict=True):
-            began = time.perf_counter()
-            await call(owner, id)
-            taken.append(1e3 * (time.perf_counter() - began))
-        return taken[FIRST_RUNS:]
 
 
-async def measure_one(inboxes: Inboxes, publisher: Publisher, session: psycopg.Connection[Any]) -> list[list[float]]:
+#: What is measured of each length, by the length's place; every length in turn, so that what else the machine does at a
+#: moment is in all of them.
+Found = list[list[float]]
+
+
+async def _called(callers: Sequence[Caller], name: str) -> Found:
+    rounds = [[await caller.timed(name, place) for caller in callers] for place in range(INBOXES)]
+    return [list(values) for values in zip(*rounds[FIRST_RUNS:], strict=True)]
+
+
+async def measure_all(callers: Sequence[Caller]) -> list[Found]:
     """Return the milliseconds of everything that is measured, in the order of `MEASURED`."""
-    caller = Caller(inboxes, publisher, session)
-    reads = [await caller.timed(call) for call in (caller.page, caller.counts, caller.changes)]
-    patched = await caller.timed(caller.patch)
-    fanned_out = [caller.event(owner) for owner in inboxes.owners][FIRST_RUNS:]
-    return [*reads, patched, fanned_out, await caller.timed(caller.categories), await caller.timed(caller.read_all)]
+    before = [await _called(callers, name) for name in ("page", "counts", "changes", "patch")]
+    ones = [[caller.fan_out_one(place) for caller in callers] for place in range(INBOXES)]
+    many = [[caller.fan_out_all() for caller in callers] for _ in range(BATCHES)]
+    fanned_out = [[list(values) for values in zip(*rounds, strict=True)] for rounds in (ones[FIRST_RUNS:], many)]
+    return [*before, *fanned_out, *[await _called(callers, name) for name in ("categories", "read_all")]]
 
 
-async def _measure_all(made: list[Inboxes], url: str) -> list[list[list[float]]]:
+async def _measure(made: list[Inboxes], url: str) -> list[Found]:
     publisher = Publisher()
     try:
         with psycopg.connect(url, autocommit=True) as session:
-            return [await measure_one(inboxes, publisher, session) for inboxes in made]
+            return await measure_all([Caller(inboxes, publisher, session) for inboxes in made])
     finally:
         await publisher.close()
         await db.close_async_engines()
@@ -169,8 +192,8 @@ async def _measure_all(made: list[Inboxes], url: str) -> list[list[list[float]]]
 def measure(folder: Path) -> list[Series]:
     """Measure inboxes of every length."""
     with servers(folder) as url, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        found = runner.run(_measure_all(prepare(url), url))
+        found = runner.run(_measure(prepare(url), url))
     return [
-        Series(name, "ms", growth, tuple(point(size, each[place]) for size, each in zip(SIZES, found, strict=True)))
-        for place, (name, growth) in enumerate(MEASURED.items())
+        Series(name, "ms", growth, tuple(point(size, taken) for size, taken in zip(SIZES, values, strict=True)))
+        for (name, growth), values in zip(MEASURED.items(), found, strict=True)
     ]

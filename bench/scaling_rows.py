@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import random
 import re
-import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from sqlalchemy import TextClause
 
-from bench.series import Growth, Point, Series, point
+from bench.series import Growth, Series, point
 from bench.stored import EACH, SIZES, TENANTS, database_of, make, server
 from shared import chunks, deletions, fan_out, inbox
 from shared.embedded import EmbeddedPostgres
@@ -31,8 +30,8 @@ from shared.notification_id import time_prefix
 from shared.roles import APP, EVERY_TENANT, WORKER
 
 Session = psycopg.Connection[Any]
-#: Reads of each kind that are timed, and those before that bring plans and pages into memory.
-READS, FIRST_READS = 300, 30
+#: Reads of each kind that are timed in each database, and those before that bring plans and pages into memory.
+READS, FIRST_READS = 150, 20
 HEADS = 500
 #: Inboxes that a chunk writes to: the smallest database has twice as many. They are those of the lower half of keys;
 #: what reads goes to the upper half.
@@ -41,23 +40,12 @@ CHUNK, CHUNKS = 500, 9
 EVENT = 1_000_000
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 
-#: What is measured of each, and how it may grow.
-MEASURED: dict[str, tuple[str, Growth]] = {
-    "page of 20": ("ms", "constant"),
-    "unread count": ("ms", "constant"),
-    "changes after a cursor (10)": ("ms", "constant"),
-    f"heads of {HEADS} inboxes": ("ms", "constant"),
-    f"reconciling {HEADS} inboxes, none behind": ("ms", "constant"),
-    f"chunk of {CHUNK} written": ("ms", "constant"),
-    f"{CHUNK} expired": ("ms", "constant"),
-    f"{CHUNK} tombstones purged": ("ms", "constant"),
-    "stored, index included": ("MiB", "linear"),
-}
-
-
 #: Returns a statement's parameters for inboxes of these numbers.
 Given = Callable[[list[int]], dict[str, Any]]
-PLANS = ("force_custom_plan", "force_generic_plan")
+#: The plan for any values, which a connection uses after ten times, and the one for these values until then; behind
+#: PgBouncer, where nothing is prepared, always.
+PLANS = {"force_generic_plan": "", "force_custom_plan": ", planned anew"}
+WRITES = (f"chunk of {CHUNK} written", f"{CHUNK} expired", f"{CHUNK} tombstones purged")
 
 
 class Database:
@@ -82,37 +70,26 @@ class Database:
             self._session.execute("SELECT set_config('app.tenants', %s, true)", ("{" + ",".join(tenants) + "}",))
             yield
 
-    def read(self, statement: TextClause, given: Given, many: int = 1) -> list[float]:
-        """Return the milliseconds of reads of `many` random inboxes each; `given` are their numbers' parameters.
-
-        Of the two plans that a prepared statement may get, the one for these values and the one for any, the slower.
-        """
-        return max((self._read(mode, statement, given, many) for mode in PLANS), key=statistics.median)
-
-    def _read(self, mode: str, statement: TextClause, given: Given, many: int) -> list[float]:
+    def plan(self, mode: str) -> None:
+        """Have all statements planned so from now on."""
         self._session.execute(f"SET plan_cache_mode = {mode}")
-        taken = []
-        for _ in range(FIRST_READS + READS):
-            numbers = [self._random.randint(self._inboxes // 2 + 1, self._inboxes) for _ in range(many)]
-            with self._as(APP, sorted({_tenant(number) for number in numbers})):
-                values = given(numbers)
-                began = time.perf_counter()
-                self._execute(statement, values)
-                taken.append(1e3 * (time.perf_counter() - began))
-        return taken[FIRST_READS:]
 
-    def write(self) -> tuple[list[float], list[float], list[float]]:
-        """Write chunks of notifications that have expired, expire them, purge them: milliseconds for each transaction.
+    def read(self, statement: TextClause, given: Given, many: int) -> float:
+        """Return the milliseconds of a read of so many random inboxes; `given` are their numbers' parameters."""
+        numbers = [self._random.randint(self._inboxes // 2 + 1, self._inboxes) for _ in range(many)]
+        with self._as(APP, sorted({_tenant(number) for number in numbers})):
+            values = given(numbers)
+            began = time.perf_counter()
+            self._execute(statement, values)
+            return 1e3 * (time.perf_counter() - began)
+
+    def write(self) -> tuple[float, float, float]:
+        """Write a chunk of notifications that have expired, expire them, purge them: milliseconds of each transaction.
 
         Afterwards there are as many rows as before.
         """
-        written, expired, purged = [], [], []
-        for _ in range(CHUNKS):
-            keys = self._next_keys()
-            written.append(self._timed(lambda keys=keys: self._fan_out(keys)))  # type: ignore[misc]
-            expired.append(self._timed(self._expire))
-            purged.append(self._timed(self._purge))
-        return written, expired, purged
+        keys = self._next_keys()
+        return self._timed(lambda: self._fan_out(keys)), self._timed(self._expire), self._timed(self._purge)
 
     def _next_keys(self) -> list[int]:
         start = self._random.randrange(self._inboxes // 2 // CHUNK) * CHUNK
@@ -176,22 +153,40 @@ def _followed(numbers: list[int]) -> dict[str, Any]:
     return {**_many(numbers), "epochs": [1] * len(numbers), "seqs": [EACH] * len(numbers), "keys": numbers}
 
 
-def measure_one(session: Session, rows: int) -> dict[str, Point]:
-    """Return what was measured of one database, by its name."""
-    database = Database(session, rows)
+def reads() -> dict[str, tuple[TextClause, Given, int]]:
+    """Return each read: its statement, its parameters, and of how many inboxes it is."""
     page, values = inbox.read_page(Filter())
     shown = {"before": None, "limit": 20, **values}
     after = {"epochs": [1], "seqs": [EACH - 10], "max_changes": 500, "max_rows": inbox.MAX_REPLAY_ROWS}
-    found: list[list[float]] = [
-        database.read(page, lambda numbers: {**_one(numbers), **shown}),
-        database.read(inbox.read_head(), _one),
-        database.read(inbox.read_changes(), lambda numbers: {**_many(numbers), **after}),
-        database.read(inbox.read_heads(), _many, HEADS),
-        database.read(inbox.read_behind(), _followed, HEADS),
-        *database.write(),
-        [database.size()],
-    ]
-    return {name: point(rows, values) for name, values in zip(MEASURED, found, strict=True)}
+    return {
+        "page of 20": (page, lambda numbers: {**_one(numbers), **shown}, 1),
+        "unread count": (inbox.read_head(), _one, 1),
+        "changes after a cursor (10)": (inbox.read_changes(), lambda numbers: {**_many(numbers), **after}, 1),
+        f"heads of {HEADS} inboxes": (inbox.read_heads(), _many, HEADS),
+        f"reconciling {HEADS} inboxes, none behind": (inbox.read_behind(), _followed, HEADS),
+    }
+
+
+def measure_all(databases: list[Database], sizes: Sequence[int]) -> list[Series]:
+    """Return everything that is measured; each database in turn, so that what else the machine does is in all."""
+    found = []
+    for name, (statement, given, many) in reads().items():
+        for mode, words in PLANS.items():
+            for each in databases:
+                each.plan(mode)
+            rounds = [[each.read(statement, given, many) for each in databases] for _ in range(FIRST_READS + READS)]
+            found.append(_series(name + words, "ms", "constant", sizes, rounds[FIRST_READS:]))
+    written = [[each.write() for each in databases] for _ in range(CHUNKS)]
+    for place, name in enumerate(WRITES):
+        found.append(_series(name, "ms", "constant", sizes, [[each[place] for each in values] for values in written]))
+    found.append(_series("stored, index included", "MiB", "linear", sizes, [[each.size() for each in databases]]))
+    return found
+
+
+def _series(name: str, unit: str, growth: Growth, sizes: Sequence[int], rounds: list[list[float]]) -> Series:
+    """Return the series of rounds, each of which has a value for each size."""
+    values = zip(*rounds, strict=True)
+    return Series(name, unit, growth, tuple(point(size, taken) for size, taken in zip(sizes, values, strict=True)))
 
 
 def warm(postgres: EmbeddedPostgres, rows: int) -> None:
@@ -209,12 +204,10 @@ def warm(postgres: EmbeddedPostgres, rows: int) -> None:
 def measure(folder: Path, sizes: tuple[int, ...] = SIZES) -> list[Series]:
     """Measure the databases in `folder`; those that are missing are made first."""
     make(folder, sizes)
-    found: dict[str, list[Point]] = {name: [] for name in MEASURED}
-    with server(folder) as postgres:
+    with server(folder) as postgres, ExitStack() as sessions:
+        databases = []
         for rows in sizes:
             warm(postgres, rows)
-            with psycopg.connect(postgres.url(database_of(rows)), autocommit=True) as session:
-                for name, each in measure_one(session, rows).items():
-                    found[name].append(each)
-            print(f"{rows:,} rows measured", flush=True)
-    return [Series(name, *MEASURED[name], tuple(points)) for name, points in found.items()]
+            session = psycopg.connect(postgres.url(database_of(rows)), autocommit=True)
+            databases.append(Database(sessions.enter_context(session), rows))
+        return measure_all(databases, sizes)

@@ -15,8 +15,12 @@ STEEPEST = {"constant": 0.1, "linear": 1.1}
 Growth = Literal["constant", "linear"]
 
 
+#: Of so many runs or more the outer twentieths are left out of the range: they tell of the machine.
+MANY = 40
+
+
 class Point(NamedTuple):
-    """The median of several runs at one size, and their range."""
+    """The median of several runs at one size, and their range; of `MANY` that in which nine tenths lie."""
 
     size: float
     median: float
@@ -26,7 +30,9 @@ class Point(NamedTuple):
 
 def point(size: float, values: Sequence[float]) -> Point:
     """Return the point of several runs' values, of which there is at least one."""
-    return Point(size, statistics.median(values), min(values), max(values))
+    outer = len(values) // 20 if len(values) >= MANY else 0
+    ordered = sorted(values)
+    return Point(size, statistics.median(values), ordered[outer], ordered[-1 - outer])
 
 
 def slope(points: Sequence[Point]) -> float:

@@ -12,7 +12,7 @@ from bench.series import Series, short
 WIDTH, HEIGHT = 460, 330
 #: Around a panel's field: for the title, the numbers and the names of its lines.
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 34, 44
-LEGEND_LINE = 16
+LEGEND_LINE, LEGEND_LEFT, LEGEND_TOP = 16, 8, 10
 #: Colours that differ for the colour-blind too (Okabe and Ito, 2008), on white and on near-black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _STYLE = """
@@ -61,7 +61,7 @@ class _Axis:
 
 def plot(panels: Sequence[Panel], across: int = 2) -> str:
     """Return an SVG of panels, so many side by side."""
-    height = HEIGHT + LEGEND_LINE * max(len(panel.series) for panel in panels)
+    height = HEIGHT + LEGEND_TOP + LEGEND_LINE * max(len(panel.series) for panel in panels)
     columns, lines = min(across, len(panels)), -(-len(panels) // across)
     placed = (
         f'<g transform="translate({number % across * WIDTH} {number // across * height})">{_panel(panel)}</g>'
@@ -82,7 +82,7 @@ def _panel(panel: Panel) -> str:
     parts += [f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(panel.across)}</text>']
     for number, each in enumerate(panel.series):
         parts += _line(each, COLOURS[number % len(COLOURS)], right, up)
-        parts += _legend(each, COLOURS[number % len(COLOURS)], HEIGHT + LEGEND_LINE * number)
+        parts += _legend(each, COLOURS[number % len(COLOURS)], HEIGHT + LEGEND_TOP + LEGEND_LINE * number)
     return "\n".join(parts)
 
 
@@ -118,10 +118,9 @@ def _line(each: Series, colour: str, right: _Axis, up: _Axis) -> list[str]:
 
 
 def _legend(each: Series, colour: str, y: float) -> list[str]:
-    told = (
-        f"{each.name}, {each.unit} (slope {each.slope:.2f}, {each.promised} is {'kept' if each.keeps else 'NOT kept'})"
-    )
+    judged = "" if each.keeps else f", more than {each.promised}"
+    told = f"{each.name} (slope {each.slope:.2f}{judged})"
     return [
-        f'<rect x="{LEFT}" y="{y - 2}" width="14" height="4" fill="{colour}"/>',
-        f'<text x="{LEFT + 20}" y="{y + 4}">{escape(told)}</text>',
+        f'<rect x="{LEGEND_LEFT}" y="{y - 2}" width="14" height="4" fill="{colour}"/>',
+        f'<text x="{LEGEND_LEFT + 20}" y="{y + 4}">{escape(told)}</text>',
     ]

@@ -50,6 +50,14 @@ def test_a_point_is_the_median_of_its_runs_and_their_range() -> None:
     assert point(10, [3, 1, 2, 9]) == Point(10, 2.5, 1, 9)
 
 
+def test_of_many_runs_the_outer_twentieths_are_left_out_of_the_range() -> None:
+    assert point(10, [*range(1, 41)]) == Point(10, 20.5, 3, 38)
+
+
+def test_a_picture_says_where_more_is_not_as_promised() -> None:
+    assert "page (slope 1.00, more than constant)" in plot([Panel("", "", [series(lambda size: size, "constant")])])
+
+
 def test_a_series_is_read_back_as_it_was_written() -> None:
     told = series(lambda size: 2.5 * size).as_json()
     assert (told["slope"], told["keeps"]) == (1, True)
@@ -97,5 +105,5 @@ def test_a_picture_says_what_it_shows_and_escapes_it() -> None:
     svg = plot([Panel("a < b", "rows & more", [series(lambda size: size, name="p<1>")]) for _ in range(3)])
     texts = [each.text or "" for each in ET.fromstring(svg).iter(f"{SVG}text")]
     assert texts.count("a < b") == texts.count("rows & more") == 3
-    assert texts.count("p<1>, ms (slope 1.00, linear is kept)") == 3
+    assert texts.count("p<1> (slope 1.00)") == 3
     assert "prefers-color-scheme: dark" in svg
