@@ -195,10 +195,10 @@ class Streams:
         await self._arrived(here * (FOREIGN_CHUNKS - 1) + max(here, 1))
         return 1e6 * (self._cpu() - cpu) / (FOREIGN_CHUNKS * CHUNK)
 
-    async def single(self) -> tuple[float, float, float]:
+    async def single(self, idle: float) -> tuple[float, float, float]:
         """Publish single frames to random streams at a steady rate.
 
-        Returns the milliseconds of p50 and p99, and the CPU microseconds for each, with what else happens meanwhile.
+        Returns the milliseconds of p50 and p99, and the CPU microseconds for each beyond what the streams cost idly.
         """
         self._told.reset()
         cpu = self._cpu()
@@ -211,8 +211,8 @@ class Streams:
             done += at_once
             await asyncio.sleep(max(0.0, began + done / RATE - time.monotonic()))
         await self._arrived(done)
-        ages = sorted(self._told.ages)
-        return ages[len(ages) // 2], ages[int(0.99 * len(ages))], 1e6 * (self._cpu() - cpu) / done
+        ages, spent = sorted(self._told.ages), idle / 100 * (time.monotonic() - began)
+        return ages[len(ages) // 2], ages[int(0.99 * len(ages))], 1e6 * (self._cpu() - cpu - spent) / done
 
     def _frame(self) -> tuple[str, bytes]:
         place = random.randrange(self._number)
@@ -243,7 +243,7 @@ async def _measure_one(streams: Streams, environment: dict[str, str]) -> Costs:
         opening, memory = await streams.open(environment), streams.memory()
         each = 1024 * (memory - before) / len(streams)
         idle = await streams.idle()
-        singles = [await streams.single() for _ in range(SINGLES)]
+        singles = [await streams.single(idle) for _ in range(SINGLES)]
         broadcasts = [await streams.broadcast() for _ in range(BROADCASTS + 1)][1:]
         foreign, some = await streams.foreign(0), await streams.foreign(CHUNK // SOME)
     finally:

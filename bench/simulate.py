@@ -181,6 +181,9 @@ def main() -> None:
             server.stop()
     print(found)
     report.save("simulation", found)
+    from bench import model
+
+    model.write()
 
 
 if __name__ == "__main__":
