@@ -30,7 +30,8 @@ ENV PATH=/venv/bin:$PATH \
     CARILLON_HOST=0.0.0.0 \
     CARILLON_DATA_DIR=/var/lib/carillon \
     CARILLON_LOG_FORMAT=json
-USER carillon
+# By number, so that an orchestrator can see that it is not root.
+USER 10001:10001
 EXPOSE 8000
 # A lane's container overrides it with its own part (docker-compose.yml).
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --start-interval=3s --retries=3 CMD ["carillon", "health", "api"]

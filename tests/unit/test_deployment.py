@@ -188,7 +188,7 @@ def test_our_containers_are_nobody_and_can_change_nothing() -> None:
         service = _composed(BASE)["services"][name]
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
         assert service["security_opt"] == ["no-new-privileges:true"]
-    assert re.search(r"^USER carillon$", DOCKERFILE, re.MULTILINE)
+    assert re.search(r"^USER 10001:10001$", DOCKERFILE, re.MULTILINE)
     assert "--uid 10001" in DOCKERFILE
 
 
