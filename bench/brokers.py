@@ -24,7 +24,7 @@ from typing import cast
 import orjson
 
 from bench import report
-from bench.end_to_end import CROWD, STREAMS, TENANT, prepare
+from bench.end_to_end import STREAMS, TENANT, prepare
 from bench.product import Product, running
 from bench.wire import Poster
 from shared.embedded import EmbeddedRedis
@@ -33,7 +33,7 @@ from shared.tokens import make_token
 from tests.deploy.servers import RabbitMQ, RedisServers
 
 DOCUMENT = PROJECT_ROOT / "docs" / "deployment.md"
-NAME = "brokers"
+NAME = CROWD = "brokers"
 BATCH = 100
 #: Requests under way at once: enough that the API never waits for the measuring process.
 POSTERS = 8
@@ -228,7 +228,7 @@ def measure(variant: str, events: int, rounds: int) -> Throughput:
         # The servers may run as another user than root, whose folder this is.
         Path(folder).chmod(0o755)
         with VARIANTS[variant](Path(folder)) as environment, running(**environment) as product:
-            return asyncio.run(_measure(product, prepare(LISTENERS), events, rounds))
+            return asyncio.run(_measure(product, prepare({CROWD: LISTENERS}), events, rounds))
 
 
 def table(measured: dict[str, Throughput]) -> str:
