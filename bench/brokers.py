@@ -227,7 +227,7 @@ def measure(variant: str, events: int, rounds: int) -> Throughput:
     with tempfile.TemporaryDirectory(prefix="carillon-brokers-") as folder:
         # The servers may run as another user than root, whose folder this is.
         Path(folder).chmod(0o755)
-        with VARIANTS[variant](Path(folder)) as environment, running(**environment) as product:
+        with VARIANTS[variant](Path(folder)) as environment, running(None, **environment) as product:
             return asyncio.run(_measure(product, prepare({CROWD: LISTENERS}), events, rounds))
 
 
