@@ -198,10 +198,13 @@ class Bench:
         others = asyncio.create_task(self._others(driver, name, over)) if beside else None
         memory = asyncio.create_task(self._memory(name, over))
         data = {"title": name, "message": "The exams begin on Monday.", "audience": {"everyone": True}}
+        parts = usage.Parts(self.product)
+        before = parts.cpu()
         await driver.post(envelope(name, "system.announcement", name, data))
         row = await asyncio.to_thread(_wait_for_end, name)
         took = time.perf_counter() - driver.sent[name]
         over.set()
+        after = parts.cpu()
         heard = await driver.all_heard([name], times=STREAMS)
         assert heard, "Not every stream heard of the announcement."
         assert row["notifications"] == people, row
@@ -210,6 +213,7 @@ class Bench:
             "published": row["published"],
             "first frame ms": round((driver.heard[name][0] - driver.sent[name]) * 1e3, 1),
             "last frame ms": round((driver.heard[name][-1] - driver.sent[name]) * 1e3, 1),
+            "cpu ms for 1,000 of them": usage.by_event(before, after, people // 1_000),
             **await memory,
         }  # fmt: skip
         if others is not None:

@@ -103,11 +103,13 @@ def read_audience() -> TextClause:
         WHERE {_NOT_LEFT_OUT} LIMIT :limit""")
 
 
-#: An audience's keys, each once, with the first target that it matches.
+#: An audience's keys, each once, with the first target that it matches. The range is repeated for the recipients: a
+#: plan that joins them in their order reads all before it otherwise, for each chunk again.
 _AUDIENCE = f"""
     SELECT r.key, min(t.place) AS place
     FROM {_TARGETS} CROSS JOIN LATERAL ({_KEYS}) f JOIN recipients r ON r.key = f.key
-    WHERE {_NOT_LEFT_OUT} GROUP BY r.key"""
+    WHERE r.key > CAST(:after_key AS bigint) AND r.key <= CAST(:up_to_key AS bigint) AND {_NOT_LEFT_OUT}
+    GROUP BY r.key"""
 
 
 @cache
@@ -133,7 +135,8 @@ def read_range() -> TextClause:
     """
     return text(f"""
         SELECT a.key, a.place, r.tenant, r.id, r.locale, r.attributes
-        FROM ({_AUDIENCE} ORDER BY r.key LIMIT :limit) a JOIN recipients r ON r.key = a.key ORDER BY a.key""")
+        FROM ({_AUDIENCE} ORDER BY r.key LIMIT :limit) a JOIN recipients r ON r.key = a.key
+        WHERE r.key > CAST(:after_key AS bigint) AND r.key <= CAST(:up_to_key AS bigint) ORDER BY a.key""")
 
 
 @cache

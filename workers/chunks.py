@@ -6,7 +6,7 @@ A text that is the same for all is rendered once and multiplied by the server; p
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -217,22 +217,28 @@ class _Chunk:
         return {**audience.columns(event.targets), **given}
 
     def _write_shared(self, event: Prepared, size: int) -> None:
-        rows = self._connection.execute(audience.lock_range(), self._range(event, size)).mappings().all()
+        # Plain tuples, for there are thousands: key, place, deserted.
+        rows = self._connection.execute(audience.lock_range(), self._range(event, size)).all()
         taken = rows[:size]
-        there = [row["key"] for row in taken if not row["deserted"]]
+        there = [key for key, _, deserted in taken if not deserted]
         fresh = self._fresh(event, there)
         keys_of: dict[int, list[int]] = {}
-        for row in taken:
-            if row["key"] in fresh:
-                keys_of.setdefault(self._position(event, row["place"]), []).append(row["key"])
-        for keys in keys_of.values():
-            place = next(row["place"] for row in taken if row["key"] == keys[0])
+        for key, place, _ in taken:
+            if key in fresh:
+                keys_of.setdefault(place, []).append(key)
+        for place, keys in self._by_text(event, keys_of).items():
             self._multiply(event, event.shared_text(place), keys)
-        self._end([row["key"] for row in rows], size, gone=len(taken) - len(there))
+        self._end([key for key, _, _ in rows], size, gone=len(taken) - len(there))
 
     @staticmethod
-    def _position(event: Prepared, place: int) -> int:
-        return event.targets[place].target.audience.position
+    def _by_text(event: Prepared, keys_of: Mapping[int, list[int]]) -> dict[int, list[int]]:
+        """Return the keys of places by the first place with the same text."""
+        first: dict[int, int] = {}
+        found: dict[int, list[int]] = {}
+        for place, keys in keys_of.items():
+            same = first.setdefault(event.targets[place].target.audience.position, place)
+            found[same] = sorted(found[same] + keys) if same in found else keys
+        return found
 
     def _multiply(self, event: Prepared, text: Text, keys: list[int]) -> None:
         told = {"title": text.rendered.title, "message": text.rendered.message, "action_url": text.rendered.action_url}
@@ -256,9 +262,9 @@ class _Chunk:
 
     def _fresh(self, event: Prepared, keys: Iterable[int]) -> set[int]:
         """Return the inboxes that do not have the notification yet. Only a chunk that failed before asks."""
-        ids = {str(notification_id(event.prefix, event.key, key)): key for key in keys}
         if not self._careful:
-            return set(ids.values())
+            return set(keys)
+        ids = {str(notification_id(event.prefix, event.key, key)): key for key in keys}
         existing = self._connection.scalars(fan_out.read_existing(), {"ids": list(ids)})
         return set(ids.values()) - {ids[str(id)] for id in existing}
 
