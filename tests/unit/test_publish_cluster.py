@@ -95,6 +95,26 @@ def test_each_server_gets_its_channels_messages_in_order_and_one_of_them_the_sta
     assert cluster.asked == 0
 
 
+def test_a_word_about_messages_is_told_where_the_control_channel_is_behind_all_of_them(cluster: _Cluster) -> None:
+    cluster.servers["north"].is_away = True
+    assert publish.publish([("s1", b"a")], [b"word"]) == 1
+    cluster.servers["north"].is_away = False
+    publish.forget_connections()
+    heard: list[tuple[str, bytes]] = []
+    for server in cluster.servers.values():
+        server.published = heard
+    assert publish.publish([("n1", b"b"), ("s1", b"c"), ("s2", b"d")], [b"one", b"two"]) == 3
+    assert heard == [
+        ("s1", b"c"),
+        ("s2", b"d"),
+        ("n1", b"b"),
+        ("carillon:control", b"one"),
+        ("carillon:control", b"two"),
+    ]
+    assert publish.publish([("s1", b"e")], [b"three"]) == 1
+    assert heard[5:] == [("s1", b"e"), ("carillon:control", b"three")]
+
+
 def test_a_server_that_is_away_holds_up_no_other(cluster: _Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.servers["north"].is_away = True
     for number, second in enumerate((10.0, 10.1, 10.2, 11.5)):
