@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from types import coroutine
 from typing import Any, Protocol
 
@@ -33,6 +34,8 @@ BACKLOG_BYTES = 1024 * 1024
 #: Bytes given to the server at once: the size of the buffer that it keeps for a connection, so that a reader that takes
 #: bytes is seen to.
 PIECE_BYTES = 64 * 1024
+#: Tenants whose names are kept as JSON, one for all their inboxes.
+TENANTS = 1_000
 
 
 class Goodbye(StrEnum):
@@ -91,6 +94,11 @@ def step(sending: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
     return _finish(sending, waiting)
 
 
+@lru_cache(maxsize=TENANTS)
+def _json_of(tenant: str) -> bytes:
+    return dumps(tenant)
+
+
 @dataclass(slots=True)
 class Inbox:
     """One inbox that streams of this process follow. `key`: None until a read told it, and for an unknown recipient.
@@ -107,7 +115,7 @@ class Inbox:
     database: str = SHARED
 
     def __post_init__(self) -> None:
-        self.tenant_json = dumps(self.tenant)
+        self.tenant_json = _json_of(self.tenant)
 
 
 class Owner(Protocol):

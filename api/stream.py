@@ -164,8 +164,7 @@ class StreamingApp(FastAPI):
         await self._open(scope, receive, send)
         stream: Stream | None = scope.pop(_OPEN, None)
         if stream is not None:
-            # They hold the credentials, and are as large as the rest of the stream.
-            scope["headers"].clear()
+            _let_go(scope)
             await _follow(self.state.hub, stream, receive)
 
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -179,6 +178,14 @@ class StreamingApp(FastAPI):
         for middleware in reversed(self.user_middleware):
             app = middleware.cls(app, *middleware.args, **middleware.kwargs)
         return app
+
+
+def _let_go(scope: Scope) -> None:
+    """Forget the request of a stream that is open: its credentials, and 2 KiB. The server still asks for its method."""
+    scope["headers"].clear()
+    kept = {name: scope[name] for name in ("type", "method", "path")}
+    scope.clear()
+    scope.update(kept)
 
 
 async def _open(scope: Scope, receive: Receive, send: Send) -> None:

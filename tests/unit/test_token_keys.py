@@ -108,6 +108,16 @@ def test_a_key_that_cannot_be_used_stops_the_start(
 LONG = "kP3vXq9Z-u7TbWm2_LsYd8RfGh5NcJeA"
 
 
+@pytest.mark.parametrize("secret", [pem(RSA), private(P256)])
+def test_a_secret_that_is_a_key_stops_the_start(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    monkeypatch.delenv("CARILLON_JWT_PUBLIC_KEY", raising=False)
+    monkeypatch.setenv("CARILLON_JWT_SECRET", secret)
+    settings.cache_clear()
+    with pytest.raises(StartError, match="CARILLON_JWT_SECRET is a key") as refused:
+        fixed_keys()
+    assert "BEGIN" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
