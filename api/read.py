@@ -42,6 +42,9 @@ TENANTS_IN_ONE_QUERY = 50
 OPENINGS_IN_ONE_QUERY = 200
 #: Inboxes whose changes one query reads: each may yield up to `MAX_REPLAY_ROWS` rows, which must fit into memory.
 CHANGES_IN_ONE_QUERY = 100
+#: After a query that answered several, more are on their way: the next one waits for them, as a query costs as much as
+#: what it does for ten streams. One that asks alone never waits.
+GATHER_S = 0.005
 #: First pages are read one by one; so many at once leave connections of the pool to others.
 SNAPSHOTS_AT_ONCE = 4
 #: Replays of more rows than this give way to other work before the next one is built.
@@ -188,6 +191,8 @@ class Batch(Generic[Question, Answer]):
             while self._asked:
                 batch, self._asked = self._asked[: self._size], self._asked[self._size :]
                 await self._answer([each for each in batch if not each[1].done()])
+                if len(batch) > 1 and len(self._asked) < self._size:
+                    await asyncio.sleep(GATHER_S)
         finally:
             self._task = None
 

@@ -41,6 +41,22 @@ async def test_questions_asked_at_once_are_one_query_and_those_asked_meanwhile_t
     assert batch.queries == 3
 
 
+async def test_after_a_query_for_several_those_that_follow_soon_are_the_next_one_together() -> None:
+    queries: list[list[int]] = []
+
+    async def fetch(questions: Sequence[int]) -> list[int]:
+        queries.append(list(questions))
+        return list(questions)
+
+    batch: Batch[int, int] = Batch(fetch, 3)
+    await asyncio.gather(batch.ask(1), batch.ask(2))
+    third = batch.ask(3)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert await asyncio.gather(third, batch.ask(4)) == [3, 4]
+    assert queries == [[1, 2], [3, 4]]
+
+
 async def test_a_failing_query_fails_its_own_questions_alone() -> None:
     async def fetch(questions: Sequence[int]) -> list[int]:
         if 0 in questions:
