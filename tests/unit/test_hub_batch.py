@@ -53,7 +53,7 @@ async def test_after_a_query_for_several_those_that_follow_soon_are_the_next_one
     third = batch.ask(3)
     for _ in range(5):
         await asyncio.sleep(0)
-    assert await asyncio.gather(third, batch.ask(4)) == [3, 4]
+    assert list(await asyncio.gather(third, batch.ask(4))) == [3, 4]
     assert queries == [[1, 2], [3, 4]]
 
 
