@@ -133,7 +133,7 @@ class Bench:
         accepted = time.perf_counter() - began
         await asyncio.to_thread(_wait_for_stored, many)
         heard = await driver.all_heard(expected)
-        took = max(time.perf_counter(), *(driver.heard[id][-1] for id in heard[-1:])) - began
+        took = time.perf_counter() - began
         after = parts.cpu()
         await driver.close_streams()
         return {
@@ -258,25 +258,26 @@ def _one(statement: str, **given: Any) -> dict[str, Any]:
         return dict(connection.execute(text(statement), given).mappings().one())
 
 
-def _wait(condition: Callable[[], bool], what: str) -> None:
+def _wait(condition: Callable[[], bool], what: str, pause_s: float = 0.02) -> None:
     deadline = time.perf_counter() + ANNOUNCEMENT_S
     while not condition():
         if time.perf_counter() > deadline:
             raise SystemExit(f"{what} within {ANNOUNCEMENT_S} s.")
-        time.sleep(0.02)
+        time.sleep(pause_s)
 
 
 def _wait_for_idle() -> None:
     """Return once no event is pending: what was posted before must not use the cores of what is measured next."""
-    pending = "SELECT count(*) AS many FROM events WHERE state IN ('accepted', 'fanning_out')"
-    _wait(lambda: _one(pending)["many"] == 0, "The events were not fanned out")
+    # The first entry of a small index says it: counting a backlog over and over takes a core from whoever works it off.
+    pending = "SELECT EXISTS (SELECT FROM events WHERE state IN ('accepted', 'fanning_out')) AS any"
+    _wait(lambda: not _one(pending)["any"], "The events were not fanned out")
 
 
 def _wait_for_stored(many: int) -> None:
     """Return once the batches' events are done, and published as counted in their rows."""
     _wait_for_idle()
     untold = "SELECT count(*) AS many FROM events WHERE id LIKE 'b%' AND (state <> 'done' OR published <> 1)"
-    _wait(lambda: _one(untold)["many"] == 0, "The events were not published")
+    _wait(lambda: _one(untold)["many"] == 0, "The events were not published", LOOK_S)
     stored = _one("SELECT count(*) AS many FROM events WHERE id LIKE 'b%'")["many"]
     assert stored == many, stored
 
