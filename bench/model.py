@@ -21,6 +21,8 @@ DOCUMENT = PROJECT_ROOT / "docs" / "scaling.md"
 MONTH_H = 730
 DAY_S = 86_400
 GB, GBIT = 1e9, 1e9 / 8
+#: A Redis Cluster has three servers or more.
+LEAST_CLUSTER = 3
 #: A herd of this many stands for larger ones of which each edge gets as many: the queues are the same.
 MOST_SIMULATED = 200_000
 
@@ -175,7 +177,8 @@ class Model:
         network = self.chunk_gbit / (self.plan.redis_gbit * self.plan.busy)
         lines = self.edges * self.plan.recipients * self.costs.chunk_line_s / self.plan.announcement_s
         frames = self.events_a_second * self.costs.frame_s
-        return math.ceil(max(network, (lines + frames) / self.plan.busy, 1))
+        needed = math.ceil(max(network, (lines + frames) / self.plan.busy, 1))
+        return needed if needed == 1 else max(needed, LEAST_CLUSTER)
 
     @property
     def redis_memory_gb(self) -> float:

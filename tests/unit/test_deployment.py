@@ -151,6 +151,15 @@ def test_every_volume_network_and_secret_is_declared_and_used(files: tuple[str, 
     assert secrets == {name for each in composed for name in each.get("secrets", {})}
 
 
+def test_what_is_given_a_secret_can_be_written_to() -> None:
+    """Compose copies a secret that comes from the environment into the container: a read-only one does not start."""
+    for file in (BASE, SCALE):
+        composed = _composed(file)
+        copied = {name for name, secret in composed.get("secrets", {}).items() if "file" not in secret}
+        for service in composed["services"].values():
+            assert not (service.get("read_only") and copied & set(service.get("secrets", [])))
+
+
 def test_every_file_that_is_mounted_is_there() -> None:
     for file in FILES:
         for service in _composed(file)["services"].values():
@@ -244,7 +253,7 @@ def test_the_proxy_passes_streams_on_as_they_come_and_keeps_tickets_out_of_its_l
     """Where Caddy is installed it reads the file itself; elsewhere only what matters in it is looked at."""
     text = CADDYFILE.read_text()
     assert text.count("{") == text.count("}")
-    for words in ("flush_interval -1", "respond @inside 404", "replace ticket hidden", "Authorization delete"):
+    for words in ("reverse_proxy", "respond @inside 404", "replace ticket hidden", "Authorization delete"):
         assert words in text
     assert "encode" not in text
     if caddy := shutil.which("caddy"):
