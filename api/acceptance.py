@@ -27,6 +27,10 @@ AT_ONCE = 2
 MOST_EVENTS = 200
 #: Postings that wait for one database: beyond it the next is answered 503, as it would be after `WAIT_S`.
 MOST_WAITING = 5_000
+#: Postings that are passed over for others that fit into the same transaction.
+MOST_PASSED = 200
+#: Transactions of one database at a time, for postings that wait for somebody's lock.
+ALONE_AT_ONCE = 5
 #: A posting that no transaction has taken by then is answered 503.
 WAIT_S = db.POOL_TIMEOUT_S
 #: A shared transaction waits no longer for a lock: one posting of them repeats what somebody else is storing just now.
@@ -75,6 +79,7 @@ class _Door:
     def __init__(self) -> None:
         self._waiting: deque[_Waiting] = deque()
         self._running = 0
+        self._alone = asyncio.Semaphore(ALONE_AT_ONCE)
         #: A task that nobody refers to may be collected.
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -114,37 +119,70 @@ class _Door:
             self._running -= 1
 
     def _take(self) -> list[_Waiting]:
-        """Return the first postings that wait, as far as one transaction can take them: no event twice."""
+        """Return the first postings that wait and that one transaction can take: no event twice.
+
+        What does not fit stays in front, in its order.
+        """
         group: list[_Waiting] = []
+        passed: list[_Waiting] = []
         keys: set[events.Key] = set()
         size = 0
-        while self._waiting:
-            first = self._waiting[0]
-            size += len(first.posting.events)
-            if group and (size > MOST_EVENTS or first.registers != group[0].registers or keys & first.posting.keys):
-                break
-            self._waiting.popleft()
-            if not first.statuses.done():
-                group.append(first)
-                keys |= first.posting.keys
+        while self._waiting and size < MOST_EVENTS and len(passed) < MOST_PASSED:
+            each = self._waiting.popleft()
+            if each.statuses.done():
+                continue
+            more = size + len(each.posting.events)
+            if group and (more > MOST_EVENTS or each.registers != group[0].registers or keys & each.posting.keys):
+                passed.append(each)
+                continue
+            group.append(each)
+            keys |= each.posting.keys
+            size = more
+        self._waiting.extendleft(reversed(passed))
         return group
 
     async def _store_together(self, group: Sequence[_Waiting]) -> None:
-        """Store postings in one transaction; where one of them cannot be, each is stored by itself."""
+        """Store postings in one transaction; where one of them cannot be, the others are stored without it.
+
+        By halves: one that is refused costs a few transactions more, one after the other, and not one for each.
+        """
         merged = events.merged([each.posting for each in group])
         try:
             statuses = await _store(merged, group[0].registers, LOCK_TIMEOUT_MS)
         except Exception as error:
-            if _is_ones_own(error) and (len(group) > 1 or _is_busy(error)):
-                for each in group:
-                    self._start(_store_alone(each))
-            else:
-                _fail(group, error)
+            await self._divide(group, error)
             return
+        except BaseException:
+            _fail(group, _too_busy())
+            raise
         for each in group:
             mine, statuses = statuses[: len(each.posting.events)], statuses[len(each.posting.events) :]
             if not each.statuses.done():
                 each.statuses.set_result(mine)
+
+    async def _divide(self, group: Sequence[_Waiting], error: Exception) -> None:
+        if _is_busy(error):
+            for each in group:
+                self._start(self._store_alone(each))
+        elif isinstance(error, Unavailable) or len(group) == 1:
+            _fail(group, error)
+        else:
+            middle = len(group) // 2
+            await self._store_together(group[:middle])
+            await self._store_together(group[middle:])
+
+    async def _store_alone(self, waiting: _Waiting) -> None:
+        """Store a posting, which may wait for a lock as long as any transaction does."""
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self._alone.acquire()
+        except TimeoutError:
+            waiting.give_up()
+            return
+        try:
+            await _answer(waiting)
+        finally:
+            self._alone.release()
 
 
 async def _store(posting: Posting, registers: bool, lock_timeout_ms: int | None = None) -> list[Status]:
@@ -152,7 +190,7 @@ async def _store(posting: Posting, registers: bool, lock_timeout_ms: int | None 
         return await arun(connection, events.accept(posting, registers))
 
 
-async def _store_alone(waiting: _Waiting) -> None:
+async def _answer(waiting: _Waiting) -> None:
     if waiting.statuses.done():
         return
     try:
@@ -167,11 +205,6 @@ async def _store_alone(waiting: _Waiting) -> None:
 def _is_busy(error: Exception) -> bool:
     cause = error.__cause__
     return isinstance(cause, DBAPIError) and getattr(cause.orig, "sqlstate", None) in _BUSY
-
-
-def _is_ones_own(error: Exception) -> bool:
-    """Tell whether the failure may be of one posting alone, so that the others' events can be stored."""
-    return not isinstance(error, Unavailable) or _is_busy(error)
 
 
 def _fail(group: Sequence[_Waiting], error: Exception) -> None:

@@ -298,9 +298,13 @@ class Hub:
             delivered += number
             stream.write(frames[0] if number == 1 else b"".join(frames), number)
         self.counts.delivered += delivered
-        if self._stamps:
-            self._observe()
-        self.followed.tell()
+        try:
+            if self._stamps:
+                self._observe()
+            self.followed.tell()
+        except Exception as error:
+            # The frames are out: what tells of them must not end the connection that brings the next ones.
+            log().error("hub.not_told", reason=type(error).__name__)
 
     def _observe(self) -> None:
         """Note how long ago that was committed which was just written; messages of one worker come in order."""

@@ -181,6 +181,7 @@ class Stream:
         "ended",
         "endpoint",
         "inbox",
+        "is_cut",
         "number",
         "open",
         "order",
@@ -207,6 +208,8 @@ class Stream:
         self.order = Order()
         self.started = False
         self.open = True
+        #: Whether its endpoint was ended by `cut`, as nobody else would.
+        self.is_cut = False
         self.ended: Goodbye | None = None
         self._returning = 0
         #: The heartbeat's tick in which the last bytes were written.
@@ -224,7 +227,8 @@ class Stream:
         `frames` is how many live frames the bytes are; 0 for what is not counted against the backlog (a replay).
         A stream that is not open sends nothing more.
         """
-        if not self.open:
+        if not self.open or not body:
+            # As a chunk nothing would be the response's end.
             return
         if self._backlog is None and len(body) <= PIECE_BYTES:
             self._write_now(body)
@@ -247,11 +251,15 @@ class Stream:
     def _write_pieces(self, body: bytes, frames: int) -> None:
         for start in range(0, len(body), PIECE_BYTES):
             piece = body[start : start + PIECE_BYTES]
+            # Every piece of live frames counts as at least one, so that its bytes are counted.
+            counted = min(frames, 1) if start else frames
             if self._backlog is None:
                 self._step(_message(piece))
+            elif counted and not self._backlog.fits(piece, counted):
+                self._owner.overflowed(self)
+                return
             else:
-                # Every piece of live frames counts as at least one, so that its bytes are counted.
-                self._backlog.add(piece, min(frames, 1) if start else frames, True)
+                self._backlog.add(piece, counted, True)
 
     def write_message(self, message: dict[str, Any]) -> None:
         """Send an ASGI message that many streams share; nothing if bytes wait already: the reader has enough."""
@@ -285,10 +293,15 @@ class Stream:
             self._step(_message(goodbye_frame(reason, returning), more=False))
 
     def cut(self) -> None:
-        """End the connection at once, with whatever the server still has for it."""
-        if self._transport is not None:
+        """End the connection at once, with whatever the server still has for it.
+
+        Of one that is over already the server tells its last request alone: a stream that another request follows on
+        its connection would wait for its client for ever.
+        """
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.abort()
         elif self.endpoint is not None:
+            self.is_cut = True
             self.endpoint.cancel()
 
     def close(self) -> None:

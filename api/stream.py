@@ -131,10 +131,13 @@ async def _opened(hub: Hub, scope: Scope, receive: Receive, send: Send) -> Strea
 
 
 async def _follow(hub: Hub, stream: Stream, receive: Receive) -> None:
-    """Wait until the client goes away."""
+    """Wait until the client goes away, or the stream is cut."""
     try:
         while (await receive())["type"] != "http.disconnect":
             pass
+    except asyncio.CancelledError:
+        if not stream.is_cut:
+            raise
     finally:
         hub.leave(stream)
 

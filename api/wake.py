@@ -43,7 +43,7 @@ class Waker:
         assert broker is not None
         self._app = Celery("carillon-producer", broker=broker.get_secret_value(), set_as_current=False)
         self._app.conf.update(task_publish_retry=False, **_of_broker(broker.get_secret_value()))
-        self._redis = Client(TIMEOUT_S, again=1)
+        self._redis = Client(TIMEOUT_S)
         self._asked = threading.Event()
         #: Only ever added to here and popped by the thread: both are single steps of the interpreter.
         self._databases: set[str] = set()

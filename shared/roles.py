@@ -30,6 +30,8 @@ EVERY_TENANT = "*"
 SCOPE = "carillon.scope"
 #: Transactions' first messages that are kept: as many tenants or sets of tenants as are busy at a time.
 SCOPES_KEPT = 4_096
+#: Sets of more tenants than this hardly come again: shared postings name as many as have just been busy.
+FEW_TENANTS = 2
 #: Starts do not wait longer for a database that is away: whoever serves requests says so in /readyz.
 CHECK_TIMEOUT_S = 3
 
@@ -66,9 +68,14 @@ def _literal(value: str) -> str:
 Bounds = tuple[tuple[str, str], ...]
 
 
-@lru_cache(maxsize=SCOPES_KEPT)
 def begin(role: str, scope: Scope, bounds: Bounds = ()) -> str:
     """Return the message that begins a transaction as `role` within `scope`, and within `bounds`."""
+    make = _begin if len(scope.tenants) <= FEW_TENANTS else _begin.__wrapped__
+    return make(role, scope, bounds)
+
+
+@lru_cache(maxsize=SCOPES_KEPT)
+def _begin(role: str, scope: Scope, bounds: Bounds) -> str:
     tenants = _literal(array_of(scope.tenants))
     parts = ["BEGIN", *(f"SET LOCAL {name} = {_literal(value)}" for name, value in bounds)]
     parts += [f"SET LOCAL ROLE {role}", f"SET LOCAL app.tenants = {tenants}"]

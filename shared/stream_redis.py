@@ -24,8 +24,9 @@ from redis.retry import Retry
 from shared.errors import StartError
 from shared.settings import Settings, settings
 
-#: What a Redis that is away makes its clients raise. A cluster's client has a family of its own.
-AWAY = (RedisError, RedisClusterException, OSError)
+#: What a Redis that is away makes its clients raise. A cluster's client has a family of its own, and raises IndexError
+#: where the cluster has no slots yet.
+AWAY = (RedisError, RedisClusterException, OSError, IndexError)
 #: Of one asyncio client to one server of a cluster: its requests run at once, up to so many.
 MOST_CONNECTIONS = 1_000
 
@@ -59,8 +60,10 @@ def _arguments(chosen: Settings, timeout_s: float) -> dict[str, Any]:
         target.pop(own, None)
     secure = target.pop("connection_class", None) is SSLConnection
     timeouts = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-    # One server that is away takes its own slots with it, and no others.
-    return {**target, **timeouts, "ssl": secure, "require_full_coverage": False}
+    # One server that is away takes its own slots with it, and no others. The addresses of the settings stay known: a
+    # cluster without slots yet names none.
+    shapes = {"require_full_coverage": False, "dynamic_startup_nodes": False}
+    return {**target, **timeouts, "ssl": secure, **shapes}
 
 
 def async_client(timeout_s: float) -> AsyncRedis:

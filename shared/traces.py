@@ -32,7 +32,7 @@ def _packages() -> tuple[Any, Any, Any, Any]:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         raise StartError(
-            "CARILLON_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: install the checkout's extra `tracing`, or unset it."
+            "CARILLON_OTLP_ENDPOINT is set without OpenTelemetry: install the extra `tracing`, or unset it."
         ) from None
     return OTLPSpanExporter, Resource, TracerProvider, BatchSpanProcessor
 

@@ -73,12 +73,14 @@ def fan_out_pending(linger: Linger | None = None) -> None:
     deadline = time.monotonic() + LOOP_S
     counts = Counts()
     clear_flag()
-    while run_batch(deadline, counts) or (linger is not None and linger.more(counts.tell)):
-        counts.tell_old()
-        if time.monotonic() > deadline:
-            wake()
-            break
-    counts.tell()
+    try:
+        while run_batch(deadline, counts) or (linger is not None and linger.more(counts.tell)):
+            counts.tell_old()
+            if time.monotonic() > deadline:
+                wake()
+                break
+    finally:
+        counts.tell()
 
 
 def run_batch(deadline: float, counts: Counts | None = None) -> bool:

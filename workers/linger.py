@@ -48,13 +48,17 @@ class Linger:
         self._database = databases.current()
         #: When it was said last that this process lingers.
         self._said = 0.0
+        self._has_left = False
 
     def more(self, quiet: Callable[[], None]) -> bool:
         """Wait for `LINGER_MS` at most; returns whether somebody asked for a look. The flag is cleared then.
 
+        Whoever has left stays away: each who asks after that sends a task, and with it somebody who looks.
         `quiet` is called where nothing has come for `QUIET_S`. Without Redis: False; what was asked for meanwhile is
         found by the sweeper.
         """
+        if self._has_left:
+            return False
         try:
             if time.monotonic() < self._until:
                 if self._wait(QUIET_S):
@@ -75,11 +79,19 @@ class Linger:
         asked = client.blpop([nudges_key(self._database)], seconds) is not None
         measure.rest(time.monotonic() - began)
         if asked:
-            client.delete(wake_flag(self._database), nudges_key(self._database))
+            self._begin()
         return asked
+
+    def _begin(self) -> None:
+        """Say that a look begins; whoever asks while it takes longer than `WORK_MS` asks somebody else."""
+        with redis_client().pipeline(transaction=False) as pipe:
+            pipe.delete(wake_flag(self._database), nudges_key(self._database))
+            pipe.pexpire(lingers_key(self._database), WORK_MS)
+            pipe.execute()
 
     def _leave(self) -> bool:
         """Say that nobody lingers, then look whether somebody asked before that."""
+        self._has_left = True
         with redis_client().pipeline(transaction=True) as pipe:
             pipe.delete(lingers_key(self._database))
             pipe.delete(wake_flag(self._database), nudges_key(self._database))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -38,6 +40,7 @@ def limited(
             folder,
             CARILLON_TRUSTED_PROXIES="127.0.0.1/32",
             CARILLON_STREAMS_PER_PROCESS="2",
+            CARILLON_HEARTBEAT_SECONDS="0.5",
             **limits,
         ) as edge,
         targeted(edge) as made,
@@ -121,10 +124,12 @@ def test_another_recipient_and_another_address_are_counted_apart(limited: Target
     limited.judge(Case("another address", guess("192.0.2.21"), 401, "unauthenticated"))
 
 
-def test_a_process_that_has_all_its_streams_takes_no_other_until_one_has_ended(limited: Target) -> None:
-    def fresh(target: Target) -> str:
-        return target.bearer(sub=target.edge.recipient())
+def fresh(target: Target) -> str:
+    """Return the credentials of somebody new."""
+    return target.bearer(sub=target.edge.recipient())
 
+
+def test_a_process_that_has_all_its_streams_takes_no_other_until_one_has_ended(limited: Target) -> None:
     another = ask("GET", STREAM, authorization=fresh)
     with ExitStack() as streams:
         for _ in range(2):
@@ -132,6 +137,20 @@ def test_a_process_that_has_all_its_streams_takes_no_other_until_one_has_ended(l
             assert streams.enter_context(opened).status_code == 200
         full = Case("a stream too many", another, 503, "unavailable", frozenset({"inboxes"}), {"retry-after": "10"})
         limited.judge(full)
+    eventually(lambda: another.send(limited).status == 200, within=30)
+
+
+def test_streams_that_another_request_follows_on_their_connections_end_with_those(limited: Target) -> None:
+    """uvicorn tells the connection's end to its last request alone: the places would be taken for ever."""
+    address = urlsplit(limited.edge.server.url)
+    for _ in range(2):
+        request = f"GET {STREAM} HTTP/1.1\r\nhost: x\r\nauthorization: {fresh(limited)}\r\n\r\n".encode()
+        with socket.create_connection((str(address.hostname), address.port or 0), timeout=30) as connection:
+            connection.sendall(2 * request)
+            received = b""
+            while b"event: connected" not in received:
+                received += connection.recv(65_536)
+    another = ask("GET", STREAM, authorization=fresh)
     eventually(lambda: another.send(limited).status == 200, within=30)
 
 

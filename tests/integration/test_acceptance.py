@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import httpx
 import psycopg
 import pytest
 
 from api import acceptance
+from shared import cloudevent
+from shared.events import Posting, posting_of
 from tests.directory import Row
 from tests.producers import BATCHED, counted_statements, envelope, make_key, post, stored
 
@@ -51,6 +54,34 @@ async def test_one_that_is_refused_costs_no_other_its_place(
     )
     assert [each.status_code for each in answers] == [202, 409, 202]
     assert stored(configured["CARILLON_DATABASE_URL"]) == 3
+
+
+async def test_one_of_many_that_is_refused_costs_a_few_transactions_more(ready: tuple[httpx.AsyncClient, str]) -> None:
+    """By halves: each by itself would be as many transactions as there are postings, all of them at once."""
+    api, key = ready
+    changed = envelope("first", data={"student_id": "ann", "achievement_id": "a-1", "title": "Another"})
+    with counted_statements() as told:
+        answers = await asyncio.gather(
+            *(post(api, key, envelope(f"e{number}")) for number in range(60)),
+            post(api, key, changed),
+            *(post(api, key, envelope(f"f{number}")) for number in range(60)),
+        )
+    assert Counter(each.status_code for each in answers) == {202: 120, 409: 1}
+    assert len([each for each in told if each.strip().startswith(INSERT)]) <= 40
+
+
+async def test_a_posting_that_does_not_fit_is_passed_by_others_and_keeps_its_turn() -> None:
+    door = acceptance._Door()
+    loop = asyncio.get_running_loop()
+    ids = ("a", "b", "a", "c", "b", "d")
+    waiting = [acceptance._Waiting(_posting(id), id == "c", loop.create_future()) for id in ids]
+    door._waiting.extend(waiting)
+    groups = [[each.posting.events[0].id for each in door._take()] for _ in range(4)]
+    assert groups == [["a", "b", "d"], ["a", "b"], ["c"], []]
+
+
+def _posting(id: str) -> Posting:
+    return posting_of([cloudevent.read(envelope(id))])
 
 
 async def test_an_unknown_tenant_is_the_error_of_its_posting_alone(

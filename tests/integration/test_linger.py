@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from shared.databases import SHARED
-from shared.wake import WAKE_FLAG_MS, ask, lingers_key, nudges_key, wake_flag
+from shared.wake import WAKE_FLAG_MS, WORK_MS, ask, lingers_key, nudges_key, wake_flag
 from tests import directory
 from tests.directory import Row
 from tests.eventually import eventually
@@ -68,6 +68,25 @@ def test_what_is_asked_of_one_who_is_leaving_is_looked_for(
     assert leaving.more(nothing) is False
     assert client.exists(lingers_key(SHARED)) == 0
     assert ask(client, SHARED) is True
+
+
+def test_whoever_has_left_stays_away_however_much_is_asked(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would look for as long as somebody asks, and each who asks sends a task beside it."""
+    monkeypatch.setattr(linger, "MOST_S", -1.0)
+    leaving = Linger()
+    assert leaving.more(nothing) is False
+    assert ask(client, SHARED) is True
+    assert leaving.more(nothing) is False
+    assert client.exists(wake_flag(SHARED)) == 1
+
+
+def test_what_is_asked_during_a_long_look_is_asked_of_somebody_else(client: redis.Redis) -> None:
+    """The one who lingers may wait for a lock meanwhile: its key ends `WORK_MS` after its look began."""
+    client.rpush(nudges_key(SHARED), 1)
+    assert Linger().more(nothing) is True
+    assert client.pttl(lingers_key(SHARED)) <= WORK_MS
 
 
 def test_one_that_was_killed_while_it_lingered_is_not_waited_for_for_long(
