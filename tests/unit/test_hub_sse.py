@@ -31,6 +31,9 @@ class Reader:
     def abort(self) -> None:
         self.aborted = True
 
+    def is_closing(self) -> bool:
+        return self.aborted
+
 
 class Owner:
     """Remembers what a stream told its hub."""
