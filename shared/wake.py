@@ -41,18 +41,23 @@ def database_headers(database: str) -> dict[str, str] | None:
 
 
 def wake_flag(database: str) -> str:
-    """Return the flag of wake-ups for events of a database."""
-    return f"carillon:{{wake:{database}}}"
+    """Return the flag of wake-ups for events of a database. Releases before this one know it by this name."""
+    return f"carillon:wake:{database}"
 
 
 def lingers_key(database: str) -> str:
     """Return the key that is there while a worker lingers for events of a database."""
-    return f"{wake_flag(database)}:lingers"
+    return f"{_beside_flag(database)}:lingers"
 
 
 def nudges_key(database: str) -> str:
     """Return the list that a lingering worker waits at: whatever is put there makes it look at once."""
-    return f"{wake_flag(database)}:nudges"
+    return f"{_beside_flag(database)}:nudges"
+
+
+def _beside_flag(database: str) -> str:
+    """Begin a name that a cluster has in the flag's slot: what stands in braces decides."""
+    return f"carillon:{{{wake_flag(database)}}}"
 
 
 def ask(client: Redis, database: str) -> bool:

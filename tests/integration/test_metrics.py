@@ -75,7 +75,9 @@ async def test_an_event_is_counted_from_its_posting_to_the_socket(
 def _if_told(url: str, frames: int) -> Samples | None:
     told = samples_of(url)
     written = told["carillon_frames_total",] >= frames and told.get(("carillon_commit_to_socket_seconds_count",))
-    return told if written and told.get(("carillon_published_messages_total",)) == frames else None
+    # The task ends when nothing has come for a while.
+    ended = told.get(("carillon_tasks_total", "success", "carillon.fan_out"))
+    return told if written and ended and told.get(("carillon_published_messages_total",)) == frames else None
 
 
 def test_two_servers_tell_the_same_of_all_processes_also_of_one_that_was_killed(
