@@ -85,7 +85,8 @@ class Linger:
     def _begin(self) -> None:
         """Say that a look begins; whoever asks while it takes longer than `WORK_MS` asks somebody else."""
         with redis_client().pipeline(transaction=False) as pipe:
-            pipe.delete(wake_flag(self._database), nudges_key(self._database))
+            pipe.delete(wake_flag(self._database))
+            pipe.delete(nudges_key(self._database))
             pipe.pexpire(lingers_key(self._database), WORK_MS)
             pipe.execute()
 
@@ -93,6 +94,8 @@ class Linger:
         """Say that nobody lingers, then look whether somebody asked before that."""
         self._has_left = True
         with redis_client().pipeline(transaction=True) as pipe:
+            # One key at a time: a cluster's pipeline takes no more.
             pipe.delete(lingers_key(self._database))
-            pipe.delete(wake_flag(self._database), nudges_key(self._database))
+            pipe.delete(wake_flag(self._database))
+            pipe.delete(nudges_key(self._database))
             return bool(pipe.execute()[1])
