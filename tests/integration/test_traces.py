@@ -150,5 +150,5 @@ def test_a_start_that_wants_traces_and_cannot_make_them_says_what_to_install(
     settings.cache_clear()
     traces.require()
     monkeypatch.setitem(__import__("sys").modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(StartError, match=r"install carillon\[tracing\]"):
+    with pytest.raises(StartError, match="install the extra `tracing`"):
         traces.require()
