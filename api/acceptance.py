@@ -12,8 +12,6 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
-
 from shared import db, events
 from shared.databases import home_of_all
 from shared.errors import Unavailable
@@ -46,13 +44,13 @@ class _Waiting:
     registers: bool
     statuses: asyncio.Future[list[Status]]
 
-    def give_up(self) -> None:
+    def settle(self, statuses: list[Status]) -> None:
         if not self.statuses.done():
-            self.statuses.set_exception(_too_busy())
+            self.statuses.set_result(statuses)
 
-
-def _too_busy() -> Unavailable:
-    return Unavailable("The database is away or busy; try again.", retry_after=1)
+    def fail(self, error: Exception) -> None:
+        if not self.statuses.done():
+            self.statuses.set_exception(error)
 
 
 class Acceptance:
@@ -87,7 +85,7 @@ class _Door:
         if len(posting.events) > MOST_EVENTS:
             return await _store(posting, registers)
         if len(self._waiting) >= MOST_WAITING:
-            raise _too_busy()
+            raise db.too_busy()
         loop = asyncio.get_running_loop()
         waiting = _Waiting(posting, registers, loop.create_future())
         self._waiting.append(waiting)
@@ -109,7 +107,7 @@ class _Door:
     def _expire(self, waiting: _Waiting) -> None:
         """Answer 503 unless a transaction has taken the posting: then its end is the answer."""
         if waiting in self._waiting:
-            waiting.give_up()
+            waiting.fail(db.too_busy())
 
     async def _run(self) -> None:
         try:
@@ -153,12 +151,11 @@ class _Door:
             await self._divide(group, error)
             return
         except BaseException:
-            _fail(group, _too_busy())
+            _fail(group, db.too_busy())
             raise
         for each in group:
             mine, statuses = statuses[: len(each.posting.events)], statuses[len(each.posting.events) :]
-            if not each.statuses.done():
-                each.statuses.set_result(mine)
+            each.settle(mine)
 
     async def _divide(self, group: Sequence[_Waiting], error: Exception) -> None:
         if _is_busy(error):
@@ -177,7 +174,7 @@ class _Door:
             async with asyncio.timeout(WAIT_S):
                 await self._alone.acquire()
         except TimeoutError:
-            waiting.give_up()
+            waiting.fail(db.too_busy())
             return
         try:
             await _answer(waiting)
@@ -194,20 +191,15 @@ async def _answer(waiting: _Waiting) -> None:
     if waiting.statuses.done():
         return
     try:
-        statuses = await _store(waiting.posting, waiting.registers)
+        waiting.settle(await _store(waiting.posting, waiting.registers))
     except Exception as error:
-        _fail([waiting], error)
-        return
-    if not waiting.statuses.done():
-        waiting.statuses.set_result(statuses)
+        waiting.fail(error)
 
 
 def _is_busy(error: Exception) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, DBAPIError) and getattr(cause.orig, "sqlstate", None) in _BUSY
+    return db.sqlstate_of(error.__cause__) in _BUSY
 
 
 def _fail(group: Sequence[_Waiting], error: Exception) -> None:
     for each in group:
-        if not each.statuses.done():
-            each.statuses.set_exception(error)
+        each.fail(error)

@@ -187,13 +187,23 @@ def _home(tenants: tuple[str, ...], database: str | None) -> str:
     return current() if tenants in ((), (EVERY_TENANT,)) else home_of_all(tenants)
 
 
+def sqlstate_of(error: BaseException | None) -> str | None:
+    """Return the SQLSTATE of a database error that has one."""
+    return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+
+
+def too_busy() -> Unavailable:
+    """Return what a request is answered that the database could not serve in time."""
+    return Unavailable("The database is away or busy; try again.", retry_after=1)
+
+
 def is_transient(error: BaseException) -> bool:
     """Tell whether the same statement may succeed later: the server was away, busy, or chose a deadlock's victim."""
     if isinstance(error, TimeoutError):
         return True
     if not isinstance(error, DBAPIError):
         return False
-    state = getattr(error.orig, "sqlstate", None)
+    state = sqlstate_of(error)
     if state is None:
         return error.connection_invalidated or isinstance(error, OperationalError)
     return bool(state.startswith(TRANSIENT))
@@ -201,7 +211,7 @@ def is_transient(error: BaseException) -> bool:
 
 def is_unmigrated(error: BaseException) -> bool:
     """Tell whether a migration would help."""
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in UNMIGRATED
+    return sqlstate_of(error) in UNMIGRATED
 
 
 @contextmanager
@@ -255,7 +265,7 @@ async def _begun(engine: AsyncEngine, scope: Scope) -> AsyncIterator[AsyncConnec
     except (DBAPIError, TimeoutError) as error:
         if not is_transient(error):
             raise
-        raise Unavailable("The database is away or busy; try again.", retry_after=1) from error
+        raise too_busy() from error
 
 
 def set_tenants(connection: Connection, tenants: Iterable[str]) -> None:

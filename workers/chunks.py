@@ -26,7 +26,7 @@ from shared.wake import CHUNK_SHARDS, CHUNK_TASK, chunk_channel
 from workers.app import PLAN_TASK, app, send
 from workers.deliver import MAX_BATCH_BYTES, register
 from workers.measure import count_commits
-from workers.patience import is_blameless, patience, sqlstate_of
+from workers.patience import is_blameless, patience
 from workers.prepare import Prepared, Row, Text, prepare, reason_of, see_targets
 from workers.publish import Message, publish
 
@@ -136,7 +136,7 @@ def run_chunk(event_key: int, number: int, *, waits: bool = False) -> None:
 
 def _judge(ids: dict[str, Any], attempt: int, error: Exception, seconds: float) -> None:
     names = {name: ids[name] for name in ("event_key", "number")}
-    kind, state = type(error).__name__, sqlstate_of(error)
+    kind, state = type(error).__name__, db.sqlstate_of(error)
     log().error("chunk.failed", **ids, attempt=attempt, reason=kind, sqlstate=state, where=place_of(error))
     blameless = is_blameless(error, seconds)
     given_up = not blameless and attempt >= settings().max_attempts

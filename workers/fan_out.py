@@ -23,7 +23,7 @@ from workers.app import FAN_OUT_ONE_TASK, FORWARD_TASK, PLAN_TASK, app, send, wa
 from workers.deliver import Delivery, deliver
 from workers.linger import Linger, clear_flag, may_linger
 from workers.measure import count_commits
-from workers.patience import is_away, is_blameless, is_busy, patience, sqlstate_of
+from workers.patience import is_away, is_blameless, is_busy, patience
 from workers.prepare import Row
 from workers.publish import publish
 
@@ -235,7 +235,7 @@ def _log_failed_batch(error: Exception, keys: Sequence[int], rows: Sequence[Row]
 
 def _log_failure(event_name: str, error: Exception, **ids: Any) -> None:
     # Never the message: a database's error quotes the row.
-    kind, state = type(error).__name__, sqlstate_of(error)
+    kind, state = type(error).__name__, db.sqlstate_of(error)
     log().error(event_name, reason=kind, sqlstate=state, where=place_of(error), **ids)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DBAPIError
-
 from shared import db
 from shared.logs import log
 from workers.measure import note_away
@@ -18,24 +16,19 @@ _QUERY_CANCELED = "57014"
 _BUSY = ("40001", "40P01", "55P03", _QUERY_CANCELED)
 
 
-def sqlstate_of(error: BaseException) -> str | None:
-    """Return the SQLSTATE of a database error that has one."""
-    return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
-
-
 def is_away(error: BaseException) -> bool:
     """Tell whether the database cannot be worked with at all at this moment."""
-    return db.is_transient(error) and sqlstate_of(error) not in _BUSY
+    return db.is_transient(error) and db.sqlstate_of(error) not in _BUSY
 
 
 def is_busy(error: BaseException) -> bool:
     """Tell whether somebody else's lock was in the way, for longer than it is waited for."""
-    return sqlstate_of(error) in _BUSY and sqlstate_of(error) != _QUERY_CANCELED
+    return db.sqlstate_of(error) in _BUSY and db.sqlstate_of(error) != _QUERY_CANCELED
 
 
 def is_blameless(error: BaseException, seconds: float) -> bool:
     """Tell whether the failure says nothing about the event that was worked on, for so many seconds."""
-    if sqlstate_of(error) == _QUERY_CANCELED:
+    if db.sqlstate_of(error) == _QUERY_CANCELED:
         return seconds < db.STATEMENT_TIMEOUT_MS["worker"] / 1000
     return db.is_transient(error)
 
@@ -49,4 +42,4 @@ def patience(task: str) -> Iterator[None]:
         if not db.is_transient(error):
             raise
         note_away()
-        log().warning("database.away", task=task, reason=type(error).__name__, sqlstate=sqlstate_of(error))
+        log().warning("database.away", task=task, reason=type(error).__name__, sqlstate=db.sqlstate_of(error))

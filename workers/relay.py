@@ -30,7 +30,6 @@ from shared.outbox_setting import Outbox
 from shared.settings import settings
 from shared.statements import run
 from workers.app import wake
-from workers.patience import sqlstate_of
 from workers.prepare import Row, reason_of
 
 #: Between two tries after a failure, doubled each time: a producer's database that comes back is served within this.
@@ -156,7 +155,7 @@ def _store_at(home: str, some: Sequence[_Read], taken: Taken) -> None:
             return
         position, event = some[0]
         ids = {"position": position, "trace_id": trace_id_of(*event.key, event.traceparent)}
-        log().error("outbox.unstorable", **ids, sqlstate=sqlstate_of(error), where=place_of(error))
+        log().error("outbox.unstorable", **ids, sqlstate=db.sqlstate_of(error), where=place_of(error))
         taken.refused[position] = "The event cannot be stored."
         return
     if left:
@@ -226,7 +225,7 @@ class Relay:
 
     def _failed(self, error: Exception) -> float:
         # Never the message: a database's error quotes the row.
-        kind, state = type(error).__name__, sqlstate_of(error)
+        kind, state = type(error).__name__, db.sqlstate_of(error)
         away = db.is_transient(error)
         event = "outbox.away" if away else "outbox.failed"
         level = log().warning if away else log().error
