@@ -1,69 +1,60 @@
 """Asking for a look from the event loop itself: one write and one answer, on a connection of its own.
 
 A blocking client in a thread does the same for twenty times the CPU, and the two fight for the interpreter: that was a
-quarter of what the API used for an event. `shared.wake.ask` says what is asked and why in this order.
+quarter of what the API used for an event. `shared/wake.py` has the words of both, and says why in this order.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import hiredis
 from redis.asyncio.connection import parse_url
 
-from api.subscriber import CONNECT_TIMEOUT_S, command, greeting, opened
+from api.resp import RespConnection, command, greeting, opened
 from api.tasks import end
 from shared.logs import log
-from shared.wake import WAKE_FLAG_MS, lingers_key, nudges_key, wake_flag
+from shared.wake import Command, Step, asking, following, nudging
 
 #: An answer that takes longer: Redis stands still, and the connection is given up.
 ANSWER_S = 1.0
 #: Between two attempts to connect; meanwhile the thread asks.
 AGAIN_S = 1.0
-_LIFE = str(WAKE_FLAG_MS).encode()
+
+
+def _written(commands: Iterable[Command]) -> bytes:
+    return b"".join(command(*(word.encode() for word in each)) for each in commands)
 
 
 @lru_cache(maxsize=256)
 def _ask(database: str) -> bytes:
-    asked = command(b"SET", wake_flag(database).encode(), b"1", b"NX", b"PX", _LIFE)
-    return command(b"MULTI") + asked + command(b"EXISTS", lingers_key(database).encode()) + command(b"EXEC")
+    return _written([("MULTI",), *asking(database), ("EXEC",)])
 
 
 @lru_cache(maxsize=256)
 def _nudge(database: str) -> bytes:
-    name = nudges_key(database).encode()
-    return command(b"RPUSH", name, b"1") + command(b"PEXPIRE", name, _LIFE)
+    return _written(nudging(database))
 
 
-class _Link(asyncio.Protocol):
-    """One connection: what was asked on it, first to last, is answered in that order."""
+class _Link(RespConnection):
+    """A connection on which what was asked, first to last, is answered in that order."""
 
     def __init__(self, answered: Callable[[str, Any], bool]) -> None:
+        super().__init__()
         self._answered = answered
-        self._reader = hiredis.Reader()
-        self._transport: asyncio.Transport | None = None
         self.asked: deque[str] = deque()
         #: When an answer came last, or was awaited anew, by the loop's clock.
         self.heard_at = 0.0
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports have the methods of asyncio.Transport without being one.
-        self._transport = cast(asyncio.Transport, transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.lost.done():
-            self.lost.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = asyncio.get_running_loop().time()
         try:
-            self._reader.feed(data)
-            while (reply := self._reader.gets()) is not False:
+            self.reader.feed(data)
+            while (reply := self.reader.gets()) is not False:
                 self._replied(reply)
         except hiredis.ProtocolError:
             self.abort()
@@ -84,16 +75,6 @@ class _Link(asyncio.Protocol):
             self.heard_at = asyncio.get_running_loop().time()
         self.asked.append(database)
         self.write(_ask(database))
-
-    def write(self, data: bytes) -> None:
-        """Send bytes; to a connection that is gone: nothing."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def abort(self) -> None:
-        """End the connection at once."""
-        if self._transport is not None:
-            self._transport.abort()
 
 
 class Nudges:
@@ -140,17 +121,16 @@ class Nudges:
         if not isinstance(reply, list) or any(isinstance(part, hiredis.ReplyError) for part in reply):
             self._send(database)
             return False
-        is_new, lingers = reply
-        if is_new and not lingers:
+        step = following(reply)
+        if step is Step.TASK:
             self._send(database)
-        return bool(is_new and lingers)
+        return step is Step.NUDGE
 
     async def _run(self) -> None:
         """Hold a connection for ever; ends only by cancellation."""
         while True:
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    link = await opened(self._target, lambda: _Link(self._answered))
+                link = await opened(self._target, lambda: _Link(self._answered))
                 link.write(greeting(self._target) + command(b"SELECT", str(self._target.get("db", 0)).encode()))
                 self._link = link
                 await self._watch(link)

@@ -65,11 +65,6 @@ class Order:
         """The last change that the stream has."""
         return Cursor(self.epoch, self.mark)
 
-    @property
-    def behind_possible(self) -> bool:
-        """True while no read is in flight, so that the mark says what the stream has."""
-        return self.state is not State.READING
-
     def passes(self, frame: bytes) -> bool:
         """Return True, and move the mark, for the usual frame: nothing waits, and it begins with the id that is next.
 

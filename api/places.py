@@ -28,7 +28,6 @@ class Counts:
     slow: int = 0
     refused: int = 0
     replaced: int = 0
-    control_errors: int = 0
 
 
 class Places:

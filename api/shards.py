@@ -70,7 +70,6 @@ class ShardedSubscriber:
         self._moved = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._reconnects = 0
         self.is_up = asyncio.Event()
 
     @property
@@ -87,11 +86,6 @@ class ShardedSubscriber:
     def heard_at(self) -> float:
         """The monotonic time of the last bytes that came, from whichever server."""
         return max((link.heard_at for link in self._links.values()), default=0.0)
-
-    @property
-    def reconnects(self) -> int:
-        """How often any connection was made."""
-        return self._reconnects
 
     def start(self) -> None:
         """Begin to look for the servers; returns at once, whether they are there or not."""
@@ -154,7 +148,6 @@ class ShardedSubscriber:
         return self._links[address]
 
     def _on_link_up(self) -> None:
-        self._reconnects += 1
         self._tell_up()
         self._heard.on_up()
 

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol
 
 import hiredis
-from redis.asyncio.connection import SSLConnection, parse_url
+from redis.asyncio.connection import parse_url
 
+from api.resp import CONNECT_TIMEOUT_S, RespConnection, command, greeting, opened
 from api.tasks import end
 from shared.logs import log
 from shared.stream_redis import Address
 
-CONNECT_TIMEOUT_S = 2.0
 #: A stream that opens waits no longer than this for its channel; without an answer it opens all the same and the
 #: reconciler feeds it.
 ACK_TIMEOUT_S = 1.0
@@ -74,8 +73,6 @@ class Subscription(Protocol):
     is_up: asyncio.Event
 
     @property
-    def reconnects(self) -> int: ...
-    @property
     def up(self) -> bool: ...
     @property
     def channels(self) -> int: ...
@@ -89,11 +86,6 @@ class Subscription(Protocol):
     async def confirmed(self, channel: bytes) -> bool: ...
 
 
-def command(*parts: bytes) -> bytes:
-    """Return one command in the Redis protocol."""
-    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
-
-
 def _pieces(channels: Iterable[bytes]) -> Iterable[list[bytes]]:
     rest = iter(channels)
     while piece := list(islice(rest, CHANNELS_AT_ONCE)):
@@ -105,53 +97,23 @@ def spelled(words: Words, verb: bytes, channels: list[bytes]) -> bytes:
     return b"".join(command(verb, each) for each in channels) if words.sharded else command(verb, *channels)
 
 
-P = TypeVar("P", bound=asyncio.Protocol)
-
-
-async def opened(target: Mapping[str, Any], made: Callable[[], P]) -> P:
-    """Return the protocol of a new connection to the server that a URL names, as redis-py parses it. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    if "path" in target:
-        return (await loop.create_unix_connection(made, target["path"]))[1]
-    secure = issubclass(target.get("connection_class", object), SSLConnection)
-    host, port = target.get("host", "localhost"), target.get("port", 6379)
-    authority = target.get("ssl_ca_certs")
-    context = ssl.create_default_context(cafile=str(authority) if authority else None) if secure else None
-    return (await loop.create_connection(made, host, port, ssl=context))[1]
-
-
-def greeting(target: Mapping[str, Any]) -> bytes:
-    """Return what signs in as the user whom the URL names; nothing where it names none."""
-    password = target.get("password")
-    if password is None:
-        return b""
-    names = [name.encode() for name in (target.get("username"), password) if name is not None]
-    return command(b"AUTH", *names)
-
-
 def _give_up(answer: asyncio.Future[bool], _lost: asyncio.Future[None]) -> None:
     if not answer.done():
         answer.set_result(False)
 
 
-class _Connection(asyncio.Protocol):
-    """One connection's bytes: parses replies and hands them to the subscriber; `lost` is done when it is over."""
+class _Connection(RespConnection):
+    """A connection that listens: hands messages to the subscriber, and what else is told."""
 
     def __init__(self, owner: RedisSubscriber) -> None:
+        super().__init__()
         self._owner = owner
-        self._reader = hiredis.Reader()
-        self.transport: asyncio.Transport | None = None
         #: When the first message came that was not followed by `on_read_end` yet; None where there is none.
         self._held_since: float | None = None
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports have the methods of asyncio.Transport without being one.
-        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         now = self._owner.heard_at = time.monotonic()
-        reader, handle, message = self._reader, self._owner._on_message, self._owner._words.message
+        reader, handle, message = self.reader, self._owner._on_message, self._owner._words.message
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not False:
@@ -176,20 +138,6 @@ class _Connection(asyncio.Protocol):
     def _end_read(self) -> None:
         self._held_since = None
         self._owner._read_ended()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.lost.done():
-            self.lost.set_result(None)
-
-    def write(self, data: bytes) -> None:
-        """Send bytes; to a connection that is gone: nothing."""
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(data)
-
-    def abort(self) -> None:
-        """End the connection at once."""
-        if self.transport is not None:
-            self.transport.abort()
 
 
 class RedisSubscriber:
@@ -227,7 +175,6 @@ class RedisSubscriber:
         self.is_up = asyncio.Event()
         #: The monotonic time of the last bytes that came.
         self.heard_at = 0.0
-        self.reconnects = 0
 
     @property
     def up(self) -> bool:
@@ -384,8 +331,7 @@ class RedisSubscriber:
 
     async def _connect(self) -> _Connection:
         """Return a connection on which every wanted channel is confirmed. Raises OSError or TimeoutError."""
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            connection = await opened(self._target, lambda: _Connection(self))
+        connection = await opened(self._target, lambda: _Connection(self))
         self._connecting = connection
         connection.write(greeting(self._target))
         await self._resubscribe(connection, list(self._wanted))
@@ -393,7 +339,6 @@ class RedisSubscriber:
         # What was wanted meanwhile, while this connection was not yet to be used.
         for channel in self._wanted - self._confirmed:
             self._ask_soon(channel)
-        self.reconnects += 1
         self.is_up.set()
         self._on_up()
         return connection

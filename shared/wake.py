@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any
+
 from redis import Redis
 
 from shared.databases import SHARED
@@ -60,19 +64,56 @@ def _beside_flag(database: str) -> str:
     return f"carillon:{{{wake_flag(database)}}}"
 
 
+#: A command to Redis, word by word.
+Command = tuple[str, ...]
+
+
+class Step(Enum):
+    """What follows on an ask: a task, a nudge at the one who lingers, or nothing, since it was asked for already."""
+
+    NOTHING = 0
+    NUDGE = 1
+    TASK = 2
+
+
+def asking(database: str) -> tuple[Command, ...]:
+    """Return what asks for a look at a database's queue of record, for one transaction (MULTI … EXEC).
+
+    The flag says that it was asked for, the nudge only makes it sooner: whoever stops lingering says so first and looks
+    at the flag then, so that what was asked of it meanwhile is done.
+    """
+    return ("SET", wake_flag(database), "1", "NX", "PX", str(WAKE_FLAG_MS)), ("EXISTS", lingers_key(database))
+
+
+def following(answers: Sequence[Any]) -> Step:
+    """Return what follows on the two answers to `asking`."""
+    is_new, lingers = answers
+    if not is_new:
+        return Step.NOTHING
+    return Step.NUDGE if lingers else Step.TASK
+
+
+def nudging(database: str) -> tuple[Command, ...]:
+    """Return what has the one who lingers look at once. One who has left meanwhile costs a key that goes by itself."""
+    name = nudges_key(database)
+    return ("RPUSH", name, "1"), ("PEXPIRE", name, str(WAKE_FLAG_MS))
+
+
 def ask(client: Redis, database: str) -> bool:
     """Ask for a look at a database's queue of record; returns whether a wake-up must be sent, as nobody lingers.
 
-    The flag says that it was asked for, the nudge only makes it sooner: whoever stops lingering says so first and looks
-    at the flag then, so that what was asked of it meanwhile is done. Raises what the client raises.
+    Raises what the client raises.
     """
-    with client.pipeline(transaction=True) as both:
-        both.set(wake_flag(database), 1, nx=True, px=WAKE_FLAG_MS)
-        both.exists(lingers_key(database))
-        is_new, lingers = both.execute()
-    if is_new and lingers:
-        with client.pipeline(transaction=False) as nudge:
-            nudge.rpush(nudges_key(database), 1)
-            nudge.pexpire(nudges_key(database), WAKE_FLAG_MS)
-            nudge.execute()
-    return bool(is_new and not lingers)
+    step = following(_told(client, asking(database), transaction=True))
+    if step is Step.NUDGE:
+        _told(client, nudging(database), transaction=False)
+    return step is Step.TASK
+
+
+def _told(client: Redis, commands: tuple[Command, ...], *, transaction: bool) -> list[Any]:
+    with client.pipeline(transaction=transaction) as pipe:
+        # redis-py gives its method no types.
+        say: Callable[..., object] = pipe.execute_command
+        for command in commands:
+            say(*command)
+        return pipe.execute()

@@ -14,8 +14,9 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from api.hub import Hub
 from api.read import Told
+from api.resp import command
 from api.sse import Inbox, Stream
-from api.subscriber import HOLD_S, LARGE_READ, ORDINARY, Heard, RedisSubscriber, _Connection, command
+from api.subscriber import HOLD_S, LARGE_READ, ORDINARY, Heard, RedisSubscriber, _Connection
 from api.wire import Direct
 from shared.cursor import Cursor
 from shared.frames import Change, Counters, Replay, channel_of, live
