@@ -39,7 +39,7 @@ fmt: $(VENV)/.development  ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix --exit-zero --quiet $(wildcard $(LINTED))
 	@$(BIN)/ruff format $(wildcard $(LINTED))
 
-bench: $(VENV)/.development  ## Measure the whole way beside the usual one, for ten minutes, and write docs/performance.md
+bench: $(VENV)/.development  ## Measure the whole way beside the usual one, five times in some ten minutes, and write docs/performance.md
 	@$(BIN)/python -m bench.end_to_end --write
 
 bench-scaling: $(VENV)/.development  ## Measure how cost grows, and write docs/performance.md and docs/scaling.md (20 minutes)

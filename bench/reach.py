@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,15 +28,23 @@ class Aim:
     most: float | None = None
     least: float | None = None
 
-    def told(self, figures: Figures) -> tuple[str, str, str, str]:
-        """Return the line's cells. An aim for a million people is none for fewer."""
-        value, people = self.of(figures), figures.get("million", {}).get("recipients", MILLION)
-        what = self.what.format(people=people)
+    def told(self, runs: Sequence[Figures]) -> tuple[str, str, str, str]:
+        """Return the line's cells: the median of the runs decides. An aim for a million people is none for fewer."""
+        people = runs[0].get("million", {}).get("recipients", MILLION)
+        what, values = self.what.format(people=people), [self.of(figures) for figures in runs]
+        measured = f"{spread(values)} {self.unit}".strip()
         if (self.most is None and self.least is None) or ("{people" in self.what and people < MILLION):
-            return what, f"{value:,g} {self.unit}", "", ""
+            return what, measured, "", ""
+        value = statistics.median(values)
         bound = f"≤ {self.most:,g}" if self.most is not None else f"≥ {self.least:,g}"
         enough = value <= self.most if self.most is not None else value >= (self.least or 0)
-        return what, f"{value:,g} {self.unit}".strip(), f"{bound} {self.unit}".strip(), "yes" if enough else "no"
+        return what, measured, f"{bound} {self.unit}".strip(), "yes" if enough else "no"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return the median of several runs with the least and the greatest; of one run its value."""
+    told = [f"{value:,g}" for value in (round(statistics.median(values), 3), min(values), max(values))]
+    return told[0] if len(values) == 1 else f"{told[0]} ({told[1]} to {told[2]})"
 
 
 def _per_task(figures: Figures) -> float:
@@ -70,22 +79,29 @@ AIMS = (
 HEADER = ("measured", "value", "aim", "reached")
 
 
-def lines(figures: Figures) -> list[tuple[str, str, str, str]]:
-    """Return the table's lines for the parts that were measured."""
-    return [aim.told(figures) for aim in AIMS if all(part in figures for part in aim.parts)]
+def lines(runs: Sequence[Figures]) -> list[tuple[str, str, str, str]]:
+    """Return the table's lines for the parts that were measured, over all runs, of which there is at least one."""
+    return [aim.told(runs) for aim in AIMS if all(part in runs[0] for part in aim.parts)]
 
 
-def show(figures: Figures) -> None:
+def show(runs: Sequence[Figures]) -> None:
     """Print the table."""
     table = Table(*HEADER, title="Carillon end to end")
-    for line in lines(figures):
+    for line in lines(runs):
         table.add_row(*line)
     Console(width=120).print(table)
 
 
-def _cpu(figures: Figures) -> str:
+def _spent(runs: Sequence[Figures], part: str) -> dict[str, float]:
+    """Return the median CPU of each process in one part; one that used nothing worth telling in a run had none."""
+    told = [figures[part]["cpu ms an event"] for figures in runs]
+    names = dict.fromkeys(name for spent in told for name in spent)
+    return {name: statistics.median(spent.get(name, 0.0) for spent in told) for name in names}
+
+
+def _cpu(runs: Sequence[Figures]) -> str:
     """Return a table of the CPU that each part of the product used for each event."""
-    found = {part: figures[part]["cpu ms an event"] for part in ("latency", "batches") if part in figures}
+    found = {part: _spent(runs, part) for part in ("latency", "batches") if part in runs[0]}
     names = {"latency": "single postings, 200/s", "batches": "batches, as fast as they are answered"}
     parts = list(dict.fromkeys(part for spent in found.values() for part in spent))
     rows = [(part, *(f"{spent.get(part, 0):.3f}" for spent in found.values())) for part in parts]
@@ -93,10 +109,11 @@ def _cpu(figures: Figures) -> str:
     return report.table(("ms of CPU for each event", *(names[part] for part in found)), [*rows, total])
 
 
-def write(figures: Figures, *, quick: bool) -> None:
-    """Write the figures, and the tables into docs/performance.md."""
+def write(runs: Sequence[Figures], *, quick: bool) -> None:
+    """Write the figures of all runs, and the tables of their medians into docs/performance.md."""
     machine = report.machine()
-    report.save(NAME, {"machine": machine, "quick": quick, **figures})
+    report.save(NAME, {"machine": machine, "quick": quick, "runs": list(runs)})
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}"
-    command = f"`python -m bench.end_to_end{' --quick' if quick else ''} --write` on {where}."
-    report.write(NAME, "\n\n".join((command, report.table(HEADER, lines(figures)), _cpu(figures))))
+    what = f"`python -m bench.end_to_end --runs {len(runs)}{' --quick' if quick else ''} --write` on {where}"
+    told = f"{what}: medians (least to greatest), each run on a product of its own." if len(runs) > 1 else f"{what}."
+    report.write(NAME, "\n\n".join((told, report.table(HEADER, lines(runs)), _cpu(runs))))
