@@ -188,33 +188,36 @@ def old_tombstones() -> TextClause:
 
 @cache
 def next_inboxes() -> TextClause:
-    """Select the greatest key of the next `inboxes` inboxes that may have a surplus of tombstones; None: there is none.
+    """Select the greatest key of the next `inboxes` inboxes after `after`; None: there is none.
 
-    Parameters: keep, after, inboxes.
+    Of all inboxes, not of those that may have a surplus: where few have, one page would be the whole table.
     """
     return text("""
-        SELECT max(p.key) FROM (
-            SELECT i.key FROM inboxes i WHERE i.created > :keep AND i.key > :after ORDER BY i.key LIMIT :inboxes) p""")
+        SELECT max(p.key) FROM (SELECT i.key FROM inboxes i WHERE i.key > :after ORDER BY i.key LIMIT :inboxes) p""")
 
 
 @cache
-def surplus_tombstones() -> TextClause:
-    """Select tombstones that are not among the last `keep` created of their inbox, or of its tenant's cap where that is
-    more: id, key. Parameters: keep, tenants, caps, after, up_to (inbox keys), limit.
+def beyond_kept() -> TextClause:
+    """Select what is not among the last `keep` created of its inbox, or of its tenant's cap where that is more.
 
-    With `keep` at least the cap, nothing else is that old once the cap has run; so no inbox has more than `keep`
-    tombstones, without anybody counting them. The bound is worked out first: then an inbox without a surplus costs one
-    look into an index, and not the reading of all its rows.
+    Rows: id, key, ordinal, is_tombstone. Parameters: keep, tenants, caps, after, up_to (inbox keys), partly and ordinal
+    (an inbox that was looked at up to there; 0: none), limit.
+
+    With `keep` at least the cap, only tombstones are that old once the cap has run; so no inbox has more than `keep`
+    of them, without anybody counting them. What is to stay is selected as well: `limit` bounds what is read, and the
+    next look begins behind it. The bound is worked out first: then an inbox without a surplus costs one look into an
+    index, and not the reading of all its rows.
     """
     keep = _CAP.replace(":cap)", "0)")
     return text(f"""
-        SELECT n.id, n.key FROM (
-            SELECT i.key, i.created - greatest(:keep, {keep}) AS bound FROM inboxes i
+        SELECT n.* FROM (
+            SELECT i.key, i.created - greatest(:keep, {keep}) AS bound,
+                   CASE WHEN i.key = :partly THEN :ordinal ELSE 0 END AS seen
+            FROM inboxes i
             WHERE i.created > :keep AND i.key > :after AND i.key <= :up_to ORDER BY i.key) i
         CROSS JOIN LATERAL (
-            SELECT n.id, n.key FROM notifications n
-            WHERE n.key = i.key AND n.ordinal <= i.bound AND {_IS_TOMBSTONE} AND {_FINISHED}
-            ORDER BY n.ordinal LIMIT :limit) n
+            SELECT n.id, n.key, n.ordinal, {_IS_TOMBSTONE} AS is_tombstone FROM notifications n
+            WHERE n.key = i.key AND n.ordinal <= i.bound AND n.ordinal > i.seen ORDER BY n.ordinal LIMIT :limit) n
         ORDER BY i.key LIMIT :limit""")
 
 

@@ -5,12 +5,12 @@ Each job takes the clock that it goes by, for tests; None is the database's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, TextClause
+from sqlalchemy import Connection, Row, TextClause
 
 import beat_schedule
 from shared import audit, deletions, revocations, sessions, statements
@@ -34,7 +34,8 @@ CAPPED_AT_ONCE = 500
 TYPED_AT_ONCE = 100
 #: Events looked at in one transaction: no lock, one probe of an index each.
 EVENTS_PAGE = 1_000
-#: Inboxes looked at in one transaction for a surplus of tombstones: one probe of an index each (some 50 ms), no lock.
+#: Inboxes looked at in one transaction for a surplus of tombstones: one probe of an index each at most (some 50 ms), no
+#: lock.
 INBOXES_PAGE = 5_000
 
 
@@ -213,13 +214,13 @@ def _purge(run: Run) -> bool:
 
 def _purge_some(run: Run, statement: TextClause, given: Mapping[str, Any]) -> bool:
     with run.transaction() as connection:
-        purged = _purge_found(run, connection, statement, given)
+        rows = connection.execute(statement, {**given, "limit": run.batch}).all()
+        purged = _purge_these(connection, rows)
     run.done += purged
     return bool(purged)
 
 
-def _purge_found(run: Run, connection: Connection, statement: TextClause, given: Mapping[str, Any]) -> int:
-    rows = connection.execute(statement, {**given, "limit": run.batch}).all()
+def _purge_these(connection: Connection, rows: Sequence[Row[Any]]) -> int:
     if not rows:
         return 0
     lock(connection, [row.key for row in rows])
@@ -234,20 +235,28 @@ class _PurgingSurplus:
         self._run = run
         caps = _caps()
         self._given = {**caps, "keep": max(TOMBSTONES_KEPT, caps["cap"]), "inboxes": INBOXES_PAGE}
+        #: How far the inbox after the run's position was looked at.
+        self._seen = {"partly": 0, "ordinal": 0}
 
     def batch(self) -> bool:
-        """Purge some; returns whether there may be more."""
+        """Look at some rows in some inboxes and purge what is to go; returns whether there may be more."""
         with self._run.transaction() as connection:
-            given = {**self._given, "after": self._run.position}
+            given = {**self._given, **self._seen, "after": self._run.position, "limit": self._run.batch}
             up_to = connection.scalar(deletions.next_inboxes(), given)
             if up_to is None:
                 self._run.move_to(connection, 0)
                 return False
-            purged = _purge_found(self._run, connection, deletions.surplus_tombstones(), {**given, "up_to": up_to})
-            if not purged:
-                self._run.move_to(connection, up_to)
+            rows = connection.execute(deletions.beyond_kept(), {**given, "up_to": up_to}).all()
+            purged = _purge_these(connection, [row for row in rows if row.is_tombstone])
+            self._go_on(connection, up_to, rows if len(rows) == given["limit"] else ())
         self._run.done += purged
         return True
+
+    def _go_on(self, connection: Connection, up_to: int, cut_off: Sequence[Row[Any]]) -> None:
+        """Go on behind the inboxes, or behind the last of the rows where more than those were there."""
+        last = max(((row.key, row.ordinal) for row in cut_off), default=(0, 0))
+        self._seen = dict(zip(("partly", "ordinal"), last, strict=True))
+        self._run.move_to(connection, last[0] - 1 if cut_off else up_to)
 
 
 def forget(now: datetime | None = None) -> bool:

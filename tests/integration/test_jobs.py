@@ -157,12 +157,12 @@ def test_a_job_that_came_while_another_worked_is_queued_when_that_one_ends(
 @pytest.mark.parametrize(
     ("size", "took_s", "following"),
     [
-        (2_000, 0.3, 1_000),
+        (1_000, 0.3, 500),
         (150, 9.0, 100),
         (1_000, 0.125, 800),
         (1_000, 0.1, 1_000),
         (400, 0.0, 800),
-        (1_500, 0.01, 2_000),
+        (900, 0.01, 1_000),
     ],
 )
 def test_a_batch_that_took_long_makes_the_next_one_smaller(size: int, took_s: float, following: int) -> None:
@@ -209,10 +209,11 @@ def test_no_purging_statement_reads_all_tombstones(db: Database, ada: int) -> No
     db.execute("ANALYZE notifications")
     db.execute("UPDATE notifications SET deleted_at = now(), deleted_for = 'user'")
     ids = [row["id"] for row in db.execute("SELECT id FROM notifications LIMIT 100").fetchall()]
-    some = {"keep": 1_900, "tenants": [], "caps": [], "after": 0, "up_to": ada, "limit": 100}
+    page = {"after": 0, "up_to": ada, "partly": 0, "ordinal": 0, "limit": 100}
+    some = {"keep": 1_900, "tenants": [], "caps": [], **page}
     expected: dict[TextClause, tuple[dict[str, Any], str]] = {
         deletions.purge_these(): ({"ids": ids}, "(id = ANY"),
-        deletions.surplus_tombstones(): (some, "Index Cond: ((key = i.key) AND (ordinal <="),
+        deletions.beyond_kept(): (some, "Index Cond: ((key = i.key) AND (ordinal <="),
     }
     with database.transaction(database.EVERY_TENANT) as connection:
         for statement, (given, condition) in expected.items():

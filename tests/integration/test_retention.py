@@ -15,7 +15,8 @@ from shared.frames import channel_of
 from tests import directory
 from tests.directory import Row, count
 from tests.eventually import eventually
-from workers import retention
+from tests.statements import recorded
+from workers import jobs, retention
 from workers.fan_out import fan_out_pending
 from workers.retention import cap, expire, forget, purge
 
@@ -212,8 +213,24 @@ def test_a_purge_that_has_no_time_left_goes_on_where_it_was_and_then_from_the_be
     for _ in range(6):
         done.append(purge())
         kept.append([len(directory.notifications(db, key)) for key in (ada, bob)])
-    assert kept == [[5, 8], [5, 8], [5, 5], [5, 5], [5, 5], [5, 5]]
-    assert done == [False, False, False, False, True, False]
+    assert kept == [[5, 8], [5, 5], [5, 5], [5, 5], [5, 5], [5, 5]]
+    assert done == [False, False, True, False, False, True]
+
+
+@pytest.mark.usefixtures("a_batch_a_run")
+def test_what_must_stay_of_an_inbox_does_not_keep_the_purge_from_what_is_behind_it(
+    db: psycopg.Connection[Row], ada: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two rows are read at once: what stays is passed, within a run, instead of being read for each that goes."""
+    monkeypatch.setattr(jobs, "FIRST_BATCH", 2)
+    monkeypatch.setattr(jobs, "next_batch", lambda _size, _took: 2)
+    monkeypatch.setattr(retention, "in_batches", jobs.in_batches)
+    fill(db, CAP + 6)
+    db.execute("UPDATE notifications SET deleted_at = now(), deleted_for = 'user' WHERE ordinal IN (4, 6)")
+    with recorded() as told:
+        assert purge()
+    assert [row["ordinal"] for row in directory.notifications(db, ada)] == [1, 2, 3, 5, 7, 8, 9, 10, 11]
+    assert (told.count("SELECT n.* FROM"), told.count("WITH purged AS")) == (4, 2)
 
 
 @pytest.mark.usefixtures("a_batch_a_run")
