@@ -4,7 +4,9 @@ Fills a temporary embedded PostgreSQL (which flushes as a real one does) and Red
 each job until it leaves nothing, with its rests between batches. No inbox is locked for longer than the transaction
 that is told: its locks are taken within it.
 
-    python bench/jobs.py [--inboxes 10000] [--each 100]
+    python -m bench.jobs [--inboxes 10000] [--each 100] [--write]
+
+`--write` puts the table into `docs/operations.md`.
 """
 
 from __future__ import annotations
@@ -28,11 +30,13 @@ import psycopg
 import redis
 
 import beat_schedule
+from bench import report
 from bench.stored import fill
 from shared import catalog as catalogs
 from shared import db
 from shared.catalog import Catalog
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
+from shared.settings import PROJECT_ROOT
 from workers import counters, failed_logins, presence, retention, sweep
 
 Session = psycopg.Connection[Any]
@@ -42,6 +46,8 @@ SURPLUS, EXPIRED = 10, 10
 TYPE, TYPE_CAP = "ticket.assigned", 20
 OTHERS = 100_000
 FAILURES = 10_000
+OPERATIONS = PROJECT_ROOT / "docs" / "operations.md"
+HEADER = ("job", "rows", "runs", "time", "longest transaction")
 
 
 class Measured(NamedTuple):
@@ -170,24 +176,36 @@ def _audits(inboxes: int) -> Callable[[], bool]:
 
 
 def main() -> None:
-    """Fill, run every job, print the table."""
+    """Fill, run every job, print the table, and write it where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--inboxes", type=int, default=10_000)
     parser.add_argument("--each", type=int, default=100)
+    parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args()
+    rows = run(chosen.inboxes, chosen.each)
+    if chosen.write:
+        report.write("jobs", report.table(HEADER, rows), OPERATIONS)
+
+
+def run(inboxes: int, each: int) -> list[tuple[str, ...]]:
+    """Fill, run every job, print each as it ends; return the table's rows."""
     with (
-        servers(chosen.each) as (database_url, redis_url),
+        servers(each) as (database_url, redis_url),
         psycopg.connect(database_url, autocommit=True) as session,
         redis.Redis.from_url(redis_url) as data,
     ):
-        prepare(session, data, chosen.inboxes, chosen.each)
+        prepare(session, data, inboxes, each)
         catalogs.catalog()
-        print(f"{chosen.inboxes * chosen.each:,} notifications in {chosen.inboxes:,} inboxes\n", flush=True)
-        print("| job | rows | runs | time | longest transaction |\n| --- | --- | --- | --- | --- |", flush=True)
-        for name, task, job in jobs(chosen.inboxes):
-            told = measure(session, task, job)
-            took, longest = f"{told.seconds:.2f} s", f"{told.longest_ms:.0f} ms"
-            print(f"| {name} | {told.rows:,} | {told.runs} | {took} | {longest} |", flush=True)
+        print(f"{inboxes * each:,} notifications in {inboxes:,} inboxes\n\n{report.table(HEADER, [])}", flush=True)
+        rows = []
+        for name, task, job in jobs(inboxes):
+            rows.append(_row(name, measure(session, task, job)))
+            print(f"| {' | '.join(rows[-1])} |", flush=True)
+        return rows
+
+
+def _row(name: str, told: Measured) -> tuple[str, ...]:
+    return name, f"{told.rows:,}", str(told.runs), f"{told.seconds:.2f} s", f"{told.longest_ms:.0f} ms"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from workers.deletions import lock, one_job_at_a_time
 from workers.everywhere import in_every_database
 from workers.jobs import Run, in_batches, perform
 
-#: Inboxes that one transaction recounts: a hundred rows each are read for it, 50 ms where they are in memory, and nothing
+#: Inboxes that one transaction recounts: a hundred rows each are read for it, 50 ms where they are in memory. Nothing
 #: is locked.
 BATCH = 200
 #: Inboxes that one run recounts: a million are gone through in eight hours at one run a minute.

@@ -17,8 +17,8 @@ from workers.patience import patience
 #: A job ends after this and queues itself again: the sweeper waits behind it where a lane has one process.
 JOB_S = 5.0
 #: Rows that one transaction deletes at most: as many inboxes are locked. On an idle machine that is 20 to 50 ms, with
-#: some MiB of log, for each row has leaves of three indexes to itself. Twice as many took 230 ms where the commit, besides
-#: flushing them, had to make a new segment of the log (80 ms).
+#: some MiB of log, for each row has leaves of two indexes to itself. Twice as many took 230 ms where the commit,
+#: besides flushing them, had to make a new segment of the log (80 ms).
 BATCH = 1_000
 #: People wait for their inbox for so long at most, and are refused after 2 s.
 MOST_LOCKED_S = 0.2
