@@ -51,11 +51,16 @@ class Rate:
         self._item, self._now = item, now
         self._window = 0
         self._counts: dict[str, _Count] = {}
+        #: Of those the ones that the others should know more of, and from what growth on.
+        self._grown: dict[str, _Count] = {}
+        self._least = max(1, int(item.amount * TOLD_FROM))
 
     def over(self, who: str) -> int | None:
         """Count one of `who`; returns None while that is within the limit, else the seconds until it is again."""
         count = self._count(who)
         count.here += 1
+        if count.here - count.told >= self._least:
+            self._grown[who] = count
         if count.here + count.others <= self._item.amount:
             return None
         length = self._item.get_expiry()
@@ -70,21 +75,27 @@ class Rate:
     def _count(self, who: str) -> _Count:
         window = int(self._now() // self._item.get_expiry())
         if window != self._window:
-            self._window, self._counts = window, {}
+            self._window, self._counts, self._grown = window, {}, {}
         count = self._counts.get(who)
         if count is None:
             if len(self._counts) >= MOST_COUNTED:
-                del self._counts[next(iter(self._counts))]
+                self._forget(next(iter(self._counts)))
             count = self._counts[who] = _Count()
         return count
 
+    def _forget(self, who: str) -> None:
+        del self._counts[who]
+        self._grown.pop(who, None)
+
     def untold(self) -> list[tuple[str, _Count, int]]:
-        """Return what the others should know: the name in Redis, the count, and by how much it grew."""
-        least = max(1, int(self._item.amount * TOLD_FROM))
+        """Return what the others should know: the name in Redis, the count, and by how much it grew.
+
+        Looks at those alone who asked much since the last time: all of them would hold up a second's frames.
+        """
+        self._grown = {who: count for who, count in self._grown.items() if count.here - count.told >= self._least}
         return [
             (self._item.key_for(quote(who, safe=""), str(self._window)), count, count.here - count.told)
-            for who, count in self._counts.items()
-            if count.here - count.told >= least
+            for who, count in self._grown.items()
         ]
 
     @property

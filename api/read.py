@@ -18,6 +18,7 @@ from api.inbox_calls import page_json
 from api.sse import Inbox, retry_ms
 from api.tasks import end
 from shared import db
+from shared.arrays import array_of, numbers_of
 from shared.cursor import Cursor
 from shared.errors import Unavailable
 from shared.frames import FrameEvent, Replay, encode, inbox_name
@@ -34,9 +35,10 @@ from shared.inbox import (
 from shared.inbox_filter import Filter
 from shared.settings import settings
 
-#: Inboxes whose heads one query reads, and of how many tenants: PostgreSQL sorts the transaction's tenants anew for
-#: each inbox that it looks up, so that 2,000 inboxes of as many tenants took 800 ms, and in 40 queries take 40.
-HEADS_IN_ONE_QUERY = 2_000
+#: Inboxes whose heads one query reads: frames wait while it is made (some 2 µs an inbox, most of it for memory that is
+#: in no cache). And of how many tenants: PostgreSQL sorts the transaction's tenants anew for each one looked up:
+#: 2,000 inboxes of as many tenants took 800 ms, and in 40 queries take 40.
+HEADS_IN_ONE_QUERY = 250
 TENANTS_IN_ONE_QUERY = 50
 #: Streams that one query begins, each perhaps of another tenant.
 OPENINGS_IN_ONE_QUERY = 200
@@ -103,19 +105,16 @@ async def _rows(database: str, statement: Any, parameters: dict[str, Any], tenan
 
 async def fetch_heads(database: str, inboxes: Sequence[tuple[str, str]]) -> list[Head]:
     """Return the heads of a database's inboxes (tenant, recipient), in their order, of one snapshot."""
-    tenants, recipients = (list(names) for names in zip(*inboxes, strict=True))
-    given = {"tenants": tenants, "recipients": recipients}
+    tenants, recipients = zip(*inboxes, strict=True)
+    given = {"tenants": array_of(tenants), "recipients": array_of(recipients)}
     return [head_of(row) for row in await _rows(database, read_heads(), given, tenants)]
 
 
-def pieces(inboxes: Iterable[Inbox]) -> Iterator[list[Inbox]]:
-    """Give inboxes in pieces for one query each: those of a tenant together, as far as one query takes them."""
-    of_tenant: dict[str, list[Inbox]] = {}
-    for inbox in inboxes:
-        of_tenant.setdefault(inbox.tenant, []).append(inbox)
+def pieces(of_tenants: Iterable[Sequence[Inbox]]) -> Iterator[list[Inbox]]:
+    """Give the inboxes of some tenants in pieces for one query each: a tenant's together, as far as one takes them."""
     piece: list[Inbox] = []
     tenants = 0
-    for found in of_tenant.values():
+    for found in of_tenants:
         for start in range(0, len(found), HEADS_IN_ONE_QUERY):
             part = found[start : start + HEADS_IN_ONE_QUERY]
             if tenants == TENANTS_IN_ONE_QUERY or len(piece) + len(part) > HEADS_IN_ONE_QUERY:
@@ -133,13 +132,13 @@ async def fetch_behind(database: str, followed: Sequence[tuple[Inbox, Cursor]]) 
         database,
         read_behind(),
         {
-            "tenants": [inbox.tenant for inbox, _ in followed],
-            "recipients": [inbox.recipient for inbox, _ in followed],
-            "epochs": [cursor.epoch for _, cursor in followed],
-            "seqs": [cursor.seq for _, cursor in followed],
-            "keys": [inbox.key or 0 for inbox, _ in followed],
+            "tenants": array_of([inbox.tenant for inbox, _ in followed]),
+            "recipients": array_of([inbox.recipient for inbox, _ in followed]),
+            "epochs": numbers_of([cursor.epoch for _, cursor in followed]),
+            "seqs": numbers_of([cursor.seq for _, cursor in followed]),
+            "keys": numbers_of([inbox.key or 0 for inbox, _ in followed]),
         },
-        (inbox.tenant for inbox, _ in followed),
+        {inbox.tenant for inbox, _ in followed},
     )
     return [(followed[row["place"] - 1][0], head_of(row)) for row in found]
 
@@ -151,10 +150,10 @@ async def fetch_changes(database: str, wanted: Sequence[Wanted]) -> list[Told]:
         database,
         read_changes(),
         {
-            "tenants": [each.tenant for each in wanted],
-            "recipients": [each.recipient for each in wanted],
-            "epochs": [each.after.epoch for each in wanted],
-            "seqs": [each.after.seq for each in wanted],
+            "tenants": array_of(each.tenant for each in wanted),
+            "recipients": array_of(each.recipient for each in wanted),
+            "epochs": numbers_of(each.after.epoch for each in wanted),
+            "seqs": numbers_of(each.after.seq for each in wanted),
             "max_changes": limit,
             "max_rows": MAX_REPLAY_ROWS,
         },

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from api.homes import home_of
 from api.order import State
@@ -27,8 +28,14 @@ from shared.logs import log
 HOLE_WAIT_S = 0.02
 #: A stream found behind may just have its frame on the way: it is looked at once more after this.
 GRACE_S = 0.1
-#: The reconciler runs a little more often than promised, so that with its query and the grace it keeps the promise.
+#: A round begins this share of the interval after the one before: with its queries and the grace it keeps the promise.
 INTERVAL_SHARE = 0.9
+#: But when they take long, it rests for this share of the interval: the database has other work.
+REST_SHARE = 0.5
+#: Between two queries of a round others have their turn: of 5,000 streams a round takes 0.15 s.
+BREATH_S = 0.005
+#: Inboxes that a round looks at before others have their turn (0.1 ms).
+INBOXES_AT_ONCE = 500
 #: Unknown recipients of tenants with databases of their own whose home is asked for again: a read each.
 HOMES_IN_ONE_ROUND = 20
 #: Epochs begin at 1: every inbox has news for whoever has this.
@@ -45,6 +52,14 @@ class Repaired(Protocol):
         """A read told the inbox's key."""
 
 
+class Suspect(NamedTuple):
+    """A stream that lacked something up to `cursor`; the loop's time at which that is no longer just on its way."""
+
+    stream: Stream
+    cursor: Cursor
+    due: float
+
+
 class Reconciler:
     """Finds streams that miss something, and has it read: at once, after a moment's wait, or in its own round.
 
@@ -54,7 +69,7 @@ class Reconciler:
 
     def __init__(self, hub: Repaired, changes: Batches[Wanted, Told], interval: float) -> None:
         self._hub, self._changes = hub, changes
-        self._pause = interval * INTERVAL_SHARE
+        self._period, self._rest = interval * INTERVAL_SHARE, interval * REST_SHARE
         self._holes: dict[Stream, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         #: Those of each database's rounds.
@@ -116,14 +131,16 @@ class Reconciler:
             self._hub.told(stream, answer.result())
 
     async def _run(self, database: str, inboxes: Callable[[], list[Inbox]]) -> None:
-        kick, is_away = self._kicks[database], False
+        kick, is_away, loop = self._kicks[database], False, asyncio.get_running_loop()
+        began = loop.time()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._pause):
+                async with asyncio.timeout_at(max(began + self._period, loop.time() + self._rest)):
                     await kick.wait()
             kick.clear()
+            began = loop.time()
             try:
-                await self._round(database, [inbox for inbox in inboxes() if inbox.database == database])
+                await self._round(database, inboxes())
             except Exception as error:
                 # Of a row of failures the first is logged: the next rounds try again.
                 if not is_away:
@@ -133,35 +150,56 @@ class Reconciler:
                 is_away = False
 
     async def _round(self, database: str, inboxes: list[Inbox]) -> None:
-        await _find_homes(inboxes)
-        suspects = await self._suspects(database, [inbox for inbox in inboxes if inbox.database == database])
-        if suspects:
-            await asyncio.sleep(GRACE_S)
-        for stream, cursor in suspects:
+        if database != SHARED:
+            await _find_homes(database, inboxes)
+        suspects: deque[Suspect] = deque()
+        for piece in pieces((await _of_tenants(database, inboxes)).values()):
+            suspects += await self._suspects(database, piece)
+            self._repair_due(suspects)
+            await asyncio.sleep(BREATH_S)
+        while suspects:
+            await asyncio.sleep(suspects[0].due - asyncio.get_running_loop().time())
+            self._repair_due(suspects)
+        self.rounds += 1
+
+    async def _suspects(self, database: str, inboxes: list[Inbox]) -> list[Suspect]:
+        """Return the streams of some inboxes that lack something."""
+        followed = [(inbox, cursor) for inbox in inboxes if (cursor := _lowest(inbox)) is not None]
+        found = await fetch_behind(database, followed) if followed else []
+        due = asyncio.get_running_loop().time() + GRACE_S
+        for inbox, head in found:
+            self._hub.learn_key(inbox, head.key)
+        return [Suspect(stream, head.cursor, due) for inbox, head in found for stream in _behind(inbox, head.cursor)]
+
+    def _repair_due(self, suspects: deque[Suspect]) -> None:
+        """Have those read that lack it still, after their grace; they leave `suspects`."""
+        now = asyncio.get_running_loop().time()
+        while suspects and suspects[0].due <= now:
+            stream, cursor, _ = suspects.popleft()
             if stream in _behind(stream.inbox, cursor):
                 self.reconciled += 1
                 self.repair(stream)
-        self.rounds += 1
-
-    async def _suspects(self, database: str, inboxes: list[Inbox]) -> list[tuple[Stream, Cursor]]:
-        """Return the streams of a database's inboxes that lack something, and up to where."""
-        suspects: list[tuple[Stream, Cursor]] = []
-        for piece in pieces(inboxes):
-            followed = [(inbox, cursor) for inbox in piece if (cursor := _lowest(inbox)) is not None]
-            for inbox, head in await fetch_behind(database, followed) if followed else ():
-                self._hub.learn_key(inbox, head.key)
-                suspects += ((stream, head.cursor) for stream in _behind(inbox, head.cursor))
-        return suspects
 
 
-async def _find_homes(inboxes: list[Inbox]) -> None:
+async def _find_homes(database: str, inboxes: list[Inbox]) -> None:
     """Ask anew where some inboxes are whose recipients were unknown: somebody may have registered them meanwhile.
 
     Raises `Unavailable` where the tenants' database is away: the round could not be made anyhow.
     """
-    unknown = [inbox for inbox in inboxes if inbox.key is None and inbox.database != SHARED]
+    unknown = [inbox for inbox in inboxes if inbox.key is None and inbox.database == database]
     for inbox in random.sample(unknown, min(len(unknown), HOMES_IN_ONE_ROUND)):
         inbox.database = await home_of(inbox.tenant, inbox.recipient)
+
+
+async def _of_tenants(database: str, inboxes: list[Inbox]) -> dict[str, list[Inbox]]:
+    """Return a database's inboxes by their tenants."""
+    found: dict[str, list[Inbox]] = {}
+    for number, inbox in enumerate(inboxes, 1):
+        if inbox.database == database:
+            found.setdefault(inbox.tenant, []).append(inbox)
+        if number % INBOXES_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return found
 
 
 def _lowest(inbox: Inbox) -> Cursor | None:
@@ -169,6 +207,9 @@ def _lowest(inbox: Inbox) -> Cursor | None:
 
     None for an inbox whose streams are all about to be told, or wait for a frame.
     """
+    if len(inbox.streams) == 1 and (only := inbox.streams[0].order).state is State.LIVE:
+        # Nearly all: a tenth of the time of what follows, which is right for it, too.
+        return only.cursor
     states = [(stream.order.state, stream.order.cursor) for stream in inbox.streams]
     if any(state is State.BEHIND for state, _ in states):
         return _NOTHING

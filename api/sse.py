@@ -261,10 +261,10 @@ class Stream:
             else:
                 self._backlog.add(piece, counted, True)
 
-    def write_message(self, message: dict[str, Any]) -> None:
-        """Send an ASGI message that many streams share; nothing if bytes wait already: the reader has enough."""
+    def write_unless_waiting(self, body: bytes) -> None:
+        """Send bytes that fit into one piece; nothing if bytes wait already: the reader has enough."""
         if self.open and self._backlog is None:
-            self._step(message)
+            self._write_now(body)
 
     def start(self, direct: Direct | None = None) -> None:
         """The response has begun: bytes can be sent. If the stream was ended meanwhile, that is all that is told.

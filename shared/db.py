@@ -22,9 +22,10 @@ from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from shared import roles
+from shared.arrays import array_of
 from shared.databases import SHARED, current, home_of_all, placement, placement_of
 from shared.errors import StartError, Unavailable
-from shared.roles import APP, EVERY_TENANT, SCOPE, SET_TENANTS, WORKER, Role, Scope, array_of, ensure_roles
+from shared.roles import APP, EVERY_TENANT, SCOPE, SET_TENANTS, WORKER, Role, Scope, ensure_roles
 from shared.settings import PROJECT_ROOT, Settings, settings
 
 __all__ = ["EVERY_TENANT"]

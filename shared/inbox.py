@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import TextClause, text
@@ -131,6 +132,7 @@ def read_one() -> TextClause:
         JOIN notifications n ON n.id = :id AND n.key = i.key AND n.deleted_at IS NULL""")
 
 
+@cache
 def read_changes() -> TextClause:
     """Select what changed after cursors, for many inboxes in one query: `place` tells which, from 1.
 
@@ -151,6 +153,7 @@ def read_changes() -> TextClause:
         ORDER BY a.place, p.seq, p.ordinal""")
 
 
+@cache
 def read_heads() -> TextClause:
     """Select the heads of many inboxes in one query: `place` from 1. Parameters: tenants, recipients (arrays)."""
     return text(f"""SELECT a.place, {_HEAD} FROM deployment d
@@ -158,6 +161,7 @@ def read_heads() -> TextClause:
              WITH ORDINALITY AS a(tenant, recipient, place) {_INBOX_OF_EACH} ORDER BY a.place""")
 
 
+@cache
 def read_behind() -> TextClause:
     """Select the heads of those of many inboxes that have changes after a cursor, or an epoch or key that is news.
 

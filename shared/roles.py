@@ -18,6 +18,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
 from sqlalchemy.exc import DBAPIError
 
+from shared.arrays import array_of
 from shared.errors import StartError
 from shared.logs import log
 
@@ -50,12 +51,6 @@ class Scope:
 
 
 NOTHING = Scope()
-
-
-def array_of(names: Iterable[str]) -> str:
-    """Return names as PostgreSQL writes an array of texts; '' for none."""
-    quoted = ",".join('"' + each.replace("\\", r"\\").replace('"', r"\"") + '"' for each in names)
-    return "{" + quoted + "}" if quoted else ""
 
 
 def _literal(value: str) -> str:

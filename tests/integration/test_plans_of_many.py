@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, TextClause, create_engine, text
 
 from shared import inbox
+from shared.arrays import array_of, numbers_of
 from shared.db import sqlalchemy_url
 from shared.roles import APP
 from tests.directory import Row
@@ -58,3 +59,10 @@ def test_each_inbox_is_looked_up_and_no_other_one_is_read(reader: Connection, na
     plan = "\n".join(reader.scalars(text(explained), given))
     assert f" on inboxes i_1 (actual rows=1.00 loops={ASKED})" in plan, plan
     assert "Join" not in plan.replace("Nested Loop Left Join", ""), plan
+
+
+def test_arrays_come_to_the_database_as_they_are_meant(reader: Connection) -> None:
+    names = ["ada", 'a"b', "back\\slash", "{x,y}", "NULL", " ", "", "o'b", "ü%(x)s:y"]
+    given = {"names": array_of(names), "numbers": numbers_of([0, -1, 2**63 - 1])}
+    statement = text("SELECT CAST(:names AS text[]) AS names, CAST(:numbers AS bigint[]) AS numbers")
+    assert tuple(reader.execute(statement, given).one()) == (names, [0, -1, 2**63 - 1])

@@ -150,7 +150,7 @@ async def test_goodbye_is_the_last_that_is_sent_and_is_sent_once() -> None:
     stream.end(Goodbye.DRAIN)
     stream.end(Goodbye.REVOKED)
     stream.write(b"late", 1)
-    stream.write_message({"type": "http.response.body", "body": b"late", "more_body": True})
+    stream.write_unless_waiting(b"late")
     assert len(reader.taken) == 1
     assert reader.taken[0].startswith(b"retry: ")
     assert (reader.ended, stream.ended) == (True, Goodbye.DRAIN)
