@@ -17,6 +17,13 @@ from shared.frames import dumps
 from shared.logs import log, place_of
 from shared.metrics import REFUSED
 
+#: Faults that this API has words of its own for, as pydantic calls them.
+_OWN_WORDS = {
+    "missing": "is required",
+    "extra_forbidden": "is not a field here",
+    "model_type": "must be an object",
+    "dict_type": "must be an object",
+}
 PROBLEM_JSON = "application/problem+json"
 #: Where events are posted: what is refused there is counted by its reason.
 PRODUCERS = ("/api/events", "/api/webhooks")
@@ -49,10 +56,9 @@ def invalid(faults: Sequence[Any], skipped: int = 0) -> InvalidInput:
 
 
 def _message(fault: Any) -> str:
-    """Return pydantic's words for a fault, without what they say of our classes."""
-    if fault["type"] in ("model_type", "dict_type"):
-        return "must be an object"
-    return str(fault["msg"]).removeprefix("Value error, ")
+    """Return pydantic's words for a fault in those of everything else here, without what they say of our classes."""
+    said = str(fault["msg"]).removeprefix("Value error, ")
+    return _OWN_WORDS.get(fault["type"]) or re.sub("^Input should be ", "must be ", said)
 
 
 def _field(location: tuple[Any, ...], skipped: int) -> str:

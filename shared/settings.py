@@ -26,6 +26,7 @@ from shared.settings_checks import (
     Algorithm,
     decoded_by_tenant,
     decoded_caps,
+    misspelt,
     require_cluster,
     require_fit_for_production,
     require_introspection,
@@ -42,16 +43,17 @@ SECRET_KEY_BYTES = 32
 _ADDRESS = r"(?:\S*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s@:/?\[\]]*)(?::[0-9]{1,5})?(?:[/?]\S*)?"
 _DATABASE = re.compile(rf"postgres(?:ql)?(?:\+\w+)?://{_ADDRESS}")
 _REDIS = re.compile(rf"rediss?://{_ADDRESS}|unix://\S+")
-#: Redis, or another of the transports that Celery knows.
-_BROKER = re.compile(rf"{_REDIS.pattern}|(?!rediss?:|unix:)[a-z][a-z0-9+]*://\S+")
+#: What Celery calls them. Its other transports want packages that are not here: workers would end, not the start.
+_BROKER = re.compile(rf"rediss?://{_ADDRESS}|redis\+socket://\S+|sentinel://\S+|(?:py)?amqps?://\S+")
 _DATABASE_EXAMPLE = "postgresql://user:password@host:5432/name"
 _REDIS_EXAMPLE = "redis://user:password@host:6379/0"
+_BROKER_EXAMPLE = f"{_REDIS_EXAMPLE} or amqp://user:password@host:5672//"
 _ADDRESSES = {
     "database_url": (_DATABASE, _DATABASE_EXAMPLE),
     "database_owner_url": (_DATABASE, _DATABASE_EXAMPLE),
     "redis_url": (_REDIS, _REDIS_EXAMPLE),
     "result_url": (_REDIS, _REDIS_EXAMPLE),
-    "broker_url": (_BROKER, _REDIS_EXAMPLE),
+    "broker_url": (_BROKER, _BROKER_EXAMPLE),
 }
 
 
@@ -332,6 +334,11 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as problem:
         raise SettingsError(" ".join(_sentence(error) for error in problem.errors())) from None
+
+
+def unread_settings() -> list[str]:
+    """Return a sentence for each variable of the environment that looks like a setting, misspelt."""
+    return list(misspelt(os.environ, Settings.model_fields))
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -21,6 +22,10 @@ TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 #: Words that stand in examples and templates, and never in a secret that a machine drew.
 _TELLTALES = ("change", "example", "secret", "password", "default", "carillon", "development")
+#: How alike (difflib's ratio) a misspelt name is: one or two letters of it. OWNER_PASSWORD, of the compose file, is as
+#: much as 0.90 of FLOWER_PASSWORD.
+_ALIKE = 0.91
+_PREFIX = "CARILLON_"
 #: Random text of 32 characters has some twenty different ones; a repeated word has few. Of a short text, half.
 _DISTINCT = 12
 
@@ -145,3 +150,16 @@ def require_tenants(tenants: Iterable[str]) -> None:
     for tenant in tenants:
         if tenant in ("platform", "shared") or not TENANT.fullmatch(tenant):
             raise ValueError("must name tenants, but neither platform nor shared: what is everybody's is shared")
+
+
+def misspelt(variables: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+    """Yield a sentence for each of the environment's variables that nobody reads and that looks like a setting.
+
+    `known` are the settings' names without the prefix. Other names with the prefix are left alone: the compose file,
+    the command line and Kubernetes have some of their own.
+    """
+    settings = [name.upper() for name in known]
+    names = {variable.removeprefix(_PREFIX) for variable in variables if variable.startswith(_PREFIX)}
+    for name in sorted(names.difference(settings)):
+        for meant in get_close_matches(name, settings, 1, _ALIKE):
+            yield f"{_PREFIX}{name} is no setting, so nobody reads it: is {_PREFIX}{meant} meant?"

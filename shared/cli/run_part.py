@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import typer
 
-from shared.cli.console import CommandFailed
-from shared.settings import PROJECT_ROOT, Settings, load_settings
+from shared.cli.console import CommandFailed, err
+from shared.settings import PROJECT_ROOT, Settings, load_settings, unread_settings
 
 #: A server on this host that takes longer is not well.
 PATIENCE_S = 3.0
@@ -23,6 +23,8 @@ def run_part(part: str = typer.Argument(..., help="api, urgent, fan_out, mainten
 
     _require_known(part)
     chosen = load_settings()
+    for sentence in unread_settings():
+        err.print(sentence, markup=False)
     environment = {**parts.inherited(os.environ), **parts.settings_environment(chosen)}
     if part == "flower":
         environment |= _flower(chosen)

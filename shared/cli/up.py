@@ -15,7 +15,7 @@ from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from shared.joint_log import JointLog, use_colour
 from shared.processes import Part
 from shared.redis_users import BROKER, STREAM
-from shared.settings import Settings, data_dir, load_settings
+from shared.settings import Settings, data_dir, load_settings, unread_settings
 from shared.supervisor import Supervisor, until_told_to_stop
 
 STANDARD_OUTPUT = 1
@@ -67,6 +67,8 @@ async def _supervise(settings: Settings, cookie_secret: str, log: JointLog) -> N
 
 async def _start(supervisor: Supervisor, settings: Settings, cookie_secret: str, log: JointLog) -> None:
     """Start the stages in order, show where to look, and watch; never returns."""
+    for sentence in unread_settings():
+        log.line("carillon", sentence)
     settings = await _servers(supervisor, settings)
     told = settings.model_copy(update={"database_owner_url": None, "tenant_database_owners": {}})
     environment = {**parts.inherited(os.environ), **parts.settings_environment(told)}

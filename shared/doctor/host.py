@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from shared.doctor.finding import Finding, Level
 from shared.open_files import RESERVED
-from shared.settings import Settings
+from shared.settings import Settings, unread_settings
 from shared.settings_checks import is_weak
 
 SECRETS = ("jwt_secret", "secret_key", "flower_password")
@@ -19,6 +19,8 @@ FULL_BYTES = 128 * 1024**2
 
 def checks(chosen: Settings) -> Iterator[Finding]:
     """Yield what this machine lacks."""
+    for sentence in unread_settings():
+        yield Finding("warning", "settings", sentence, "correct the variable's name, or take it away: docs/settings.md")
     yield from _secrets(chosen)
     yield from _files(chosen)
     yield from _disk(chosen)

@@ -201,6 +201,14 @@ def test_weak_secrets_are_named_before_production_refuses_them(doctor: Doctor) -
     assert what.startswith("CARILLON_JWT_SECRET looks like an example, not like a secret")
 
 
+def test_a_misspelt_setting_is_named_with_the_one_that_was_meant(doctor: Doctor) -> None:
+    (told,) = of(doctor(CARILLON_HEARBEAT_SECONDS="5"), "settings")
+    assert told == (
+        "warning",
+        "CARILLON_HEARBEAT_SECONDS is no setting, so nobody reads it: is CARILLON_HEARTBEAT_SECONDS meant?",
+    )
+
+
 def test_too_few_files_for_the_streams_are_named(doctor: Doctor) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     [(level, what)] = of(doctor(CARILLON_STREAMS_PER_PROCESS=str(hard)), "open_files")

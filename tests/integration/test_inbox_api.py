@@ -279,7 +279,7 @@ def test_more_than_500_changes_behind_is_a_reset(ada: Person) -> None:
     [
         ("{}", "", "name at least one of read, seen, archived"),
         ("[]", "", "must be an object"),
-        ('{"read":1}', "read", "Input should be a valid boolean"),
+        ('{"read":1}', "read", "must be a valid boolean"),
     ],
 )
 def test_what_is_wrong_with_a_body_is_told_in_words_of_the_interface(

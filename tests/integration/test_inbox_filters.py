@@ -148,7 +148,7 @@ NO_TIME = "must be a time as RFC 3339 writes it: 2026-03-01T12:00:00Z"
     [
         ("type=GRADE_POSTED&type=NO_SUCH", "type", "is not a type of the catalog"),
         ("category=grade&category=", "category", "is not a category of the catalog"),
-        ("priority=LOW&priority=low", "priority", "Input should be 'LOW', 'NORMAL', 'HIGH' or 'URGENT'"),
+        ("priority=LOW&priority=low", "priority", "must be 'LOW', 'NORMAL', 'HIGH' or 'URGENT'"),
         ("&".join(["type=GRADE_POSTED"] * 101), "type", "List should have at most 100 items after validation, not 101"),
         ("metadata=ticketId", "metadata", "must be a JSON object"),
         ("metadata=[1]", "metadata", "must be a JSON object"),

@@ -7,6 +7,7 @@ import pytest
 
 from shared.errors import SettingsError
 from shared.settings import PROJECT_ROOT, Settings, load_settings
+from shared.settings_checks import misspelt
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +44,8 @@ def test_every_setting_is_written_down_and_nothing_else() -> None:
             "CARILLON_TENANT_INBOX_CAPS: acme: Input should be greater than or",
         ),
         ("CARILLON_BROKER_URL", "localhost", "CARILLON_BROKER_URL: must be a URL such as redis://"),
+        ("CARILLON_BROKER_URL", "confluentkafka://u:hunter2@h", "redis://user:password@host:6379/0 or amqp://user:"),
+        ("CARILLON_BROKER_URL", "unix:///run/hunter2.sock", "CARILLON_BROKER_URL: must be a URL such as redis://"),
         ("CARILLON_OUTBOXES", "postgresql://h/d", "CARILLON_OUTBOXES: must be a JSON object such as {"),
         ("CARILLON_OUTBOXES", '{"a": {"url": "x"}}', "CARILLON_OUTBOXES: a.tenants: Field required."),
         (
@@ -91,11 +94,31 @@ def test_a_wrong_setting_is_a_sentence_that_names_it(
         ("redis_url", "rediss://user:p:w@host:6379/0?ssl_ca_certs=/ca.pem"),
         ("redis_url", "unix:///run/redis.sock?db=1"),
         ("broker_url", "amqp://guest:guest@one:5672//;amqp://two//"),
+        ("broker_url", "amqps://u:p@host:5671/vhost"),
         ("broker_url", "redis+socket:///run/redis.sock"),
+        ("broker_url", "sentinel://:p@one:26379;sentinel://two:26379"),
     ],
 )
 def test_an_address_is_taken_in_every_form_that_its_driver_knows(name: str, url: str) -> None:
     assert getattr(load_settings(**{name: url}), name).get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("CARILLON_HEARBEAT_SECONDS", "CARILLON_HEARTBEAT_SECONDS"),
+        ("CARILLON_ALLOWED_ORIGIN", "CARILLON_ALLOWED_ORIGINS"),
+        ("CARILLON_LOGLEVEL", "CARILLON_LOG_LEVEL"),
+        ("CARILLON_PORT", None),
+        ("CARILLON_KEY", None),
+        ("CARILLON_OWNER_PASSWORD", None),
+        ("CARILLON_PORT_8000_TCP_PORT", None),
+        ("HEARTBEAT_SECOND", None),
+    ],
+)
+def test_a_misspelt_setting_is_told_and_names_of_others_are_not(variable: str, meant: str | None) -> None:
+    told = list(misspelt([variable, "PATH"], Settings.model_fields))
+    assert told == ([f"{variable} is no setting, so nobody reads it: is {meant} meant?"] if meant else [])
 
 
 def test_production_names_what_it_misses(monkeypatch: pytest.MonkeyPatch) -> None:
