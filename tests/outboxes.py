@@ -11,10 +11,13 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from shared import outbox
+from tests.producers import rows
 from tests.servers import Child
 from workers.relay import Taken, relay_some
 
 NAME = "registrar"
+#: A session on a producer's own database.
+Producer = psycopg.Connection[Any]
 
 
 def setting(url: str, *tenants: str, name: str = NAME) -> dict[str, Any]:
@@ -49,6 +52,11 @@ def refusals(session: psycopg.Connection[Any]) -> list[tuple[int, str]]:
     """Return what is refused, with why."""
     query = "SELECT position, reason FROM carillon_outbox WHERE refused_at IS NOT NULL ORDER BY 1"
     return [(row[0], row[1]) for row in session.execute(query).fetchall()]
+
+
+def events(database_url: str) -> list[str]:
+    """Return the ids of the events that Carillon has, as they were stored."""
+    return [row[0] for row in rows(database_url, "SELECT id FROM events ORDER BY key")]
 
 
 def relay_once(name: str = NAME, between: Any = lambda: None) -> Taken:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
 
+from shared import db as database
+from shared.directory import ensure_tenant, import_recipients
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from shared.tokens import make_token
 from tests import directory, inboxes
 from tests.directory import Row
 from tests.edge import Edge, new_database, running_edge
-from tests.producers import make_key, serving
+from tests.outboxes import Producer, RelayProcess, dumped, make, setting
+from tests.producers import TENANT, make_key, serving
 
 
 @pytest.fixture
@@ -60,3 +64,38 @@ def edge(
         running_edge(url, shared_redis.url(), tmp_path_factory.mktemp("edge")) as running,
     ):
         yield running
+
+
+@pytest.fixture
+def producer_url(empty_database_url: str, settings_env: dict[str, str]) -> str:
+    """A producer's own database with an outbox that Carillon knows; its events may be of the tenant `acme`."""
+    make(empty_database_url)
+    settings_env["CARILLON_OUTBOXES"] = dumped(setting(empty_database_url, TENANT))
+    return empty_database_url
+
+
+@pytest.fixture
+def producer(producer_url: str, configured: dict[str, str]) -> Iterator[Producer]:
+    """A session of the producer; Carillon knows the tenant, and Ann."""
+    with database.transaction("*") as connection:
+        ensure_tenant(connection, TENANT)
+        import_recipients(connection, [{"tenant": TENANT, "id": "ann"}])
+    with psycopg.connect(producer_url) as session:
+        yield session
+
+
+@pytest.fixture
+def new_relay(
+    producer: Producer, zygote: object, settings_env: dict[str, str], tmp_path: Path
+) -> Iterator[Callable[[], RelayProcess]]:
+    """Start as many relay processes as asked for."""
+    made: list[RelayProcess] = []
+
+    def start() -> RelayProcess:
+        made.append(RelayProcess(settings_env, tmp_path / f"relay-{len(made)}.log"))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.kill()

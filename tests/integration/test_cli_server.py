@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
 import pytest
 
-from shared.settings import PROJECT_ROOT
 from tests import fetch_webhook_examples
 from tests.eventually import eventually
+from tests.programs import Ended, carillon
 from tests.servers import ApiServer, Child, Worker
 
 COMMAND = [sys.executable, "-c", "from shared.cli import main; main()"]
-SECONDS = 120.0
 PERSON = ("--tenant", "uni-berlin", "--recipient", "ada")
 
 
@@ -30,14 +28,9 @@ def env(settings_env: dict[str, str], api_server: ApiServer) -> dict[str, str]:
 
 
 @pytest.fixture
-def cli(env: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+def cli(env: dict[str, str]) -> Callable[..., Ended]:
     """Run a command to its end."""
-
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*COMMAND, *arguments], env={**os.environ, **env}, cwd=PROJECT_ROOT, check=False,
-                              capture_output=True, text=True, timeout=SECONDS)  # fmt: skip
-
-    return command
+    return partial(carillon, env)
 
 
 class Tail(Child):
@@ -101,7 +94,7 @@ def stored(env: dict[str, str]) -> int:
 
 
 def test_one_event_is_published_without_a_key_in_development_and_the_key_made_for_it_is_revoked(
-    cli: Callable[..., subprocess.CompletedProcess[str]], env: dict[str, str]
+    cli: Callable[..., Ended], env: dict[str, str]
 ) -> None:
     cli("demo", "seed")
     data = json.dumps(certificate(1)["data"])
@@ -118,7 +111,7 @@ def test_one_event_is_published_without_a_key_in_development_and_the_key_made_fo
 
 
 def test_a_file_of_events_is_published_in_batches_and_again_without_effect(
-    cli: Callable[..., subprocess.CompletedProcess[str]], env: dict[str, str], tmp_path: Path
+    cli: Callable[..., Ended], env: dict[str, str], tmp_path: Path
 ) -> None:
     cli("demo", "seed")
     events = [certificate(place) for place in range(2_100)]
@@ -131,7 +124,7 @@ def test_a_file_of_events_is_published_in_batches_and_again_without_effect(
 
 
 def test_a_wrong_event_is_named_by_its_place_and_its_batch_is_not_stored(
-    cli: Callable[..., subprocess.CompletedProcess[str]], env: dict[str, str], tmp_path: Path
+    cli: Callable[..., Ended], env: dict[str, str], tmp_path: Path
 ) -> None:
     cli("demo", "seed")
     events = [certificate(place) for place in range(1_500)]
@@ -143,7 +136,7 @@ def test_a_wrong_event_is_named_by_its_place_and_its_batch_is_not_stored(
 
 
 def test_tail_follows_through_a_restart_of_the_server_with_nothing_missing_and_nothing_twice(
-    cli: Callable[..., subprocess.CompletedProcess[str]],
+    cli: Callable[..., Ended],
     tail: Callable[..., Tail],
     api_server: ApiServer,
     worker: Worker,
@@ -162,7 +155,7 @@ def test_tail_follows_through_a_restart_of_the_server_with_nothing_missing_and_n
 
 
 def test_tail_begins_after_a_cursor_and_ends_at_its_limit(
-    cli: Callable[..., subprocess.CompletedProcess[str]], env: dict[str, str], worker: Worker, tmp_path: Path
+    cli: Callable[..., Ended], env: dict[str, str], worker: Worker, tmp_path: Path
 ) -> None:
     cli("demo", "seed")
     cli("publish", write(tmp_path / "a.ndjson", [certificate(place) for place in range(5)]))
@@ -183,7 +176,7 @@ def test_tail_begins_after_a_cursor_and_ends_at_its_limit(
 
 
 def test_tail_with_a_wrong_token_ends_with_one_sentence(
-    cli: Callable[..., subprocess.CompletedProcess[str]],
+    cli: Callable[..., Ended],
 ) -> None:
     told = cli("tail", *PERSON, "--token", "nonsense")
     assert (told.returncode, told.stdout) == (1, "")
@@ -191,7 +184,7 @@ def test_tail_with_a_wrong_token_ends_with_one_sentence(
 
 
 def test_github_s_deliveries_reach_the_streams_of_the_people_in_them(
-    cli: Callable[..., subprocess.CompletedProcess[str]], worker: Worker, env: dict[str, str]
+    cli: Callable[..., Ended], worker: Worker, env: dict[str, str]
 ) -> None:
     fetch_webhook_examples.fetch()
     told = cli("demo", "github", "--rate", "0")

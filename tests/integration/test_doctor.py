@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import resource
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +19,9 @@ from shared import db
 from shared.doctor import host, redis_servers
 from shared.doctor.finding import skew_finding
 from shared.embedded import EmbeddedRedis
-from shared.settings import PROJECT_ROOT, load_settings
-from tests.servers import ApiServer, base_environment
+from shared.settings import load_settings
+from tests.programs import carillon
+from tests.servers import ApiServer
 
 Found = list[dict[str, Any]]
 Doctor = Callable[..., Found]
@@ -33,9 +32,7 @@ def doctor(settings_env: dict[str, str]) -> Doctor:
     """Run the command as an operator does; returns its findings after a look at its exit code."""
 
     def run(*arguments: str, **extra: str) -> Found:
-        command = [str(Path(sys.executable).with_name("carillon")), "doctor", "--json", *arguments]
-        environment = {**base_environment(), **settings_env, **extra}
-        done = subprocess.run(command, env=environment, capture_output=True, cwd=PROJECT_ROOT, check=False, timeout=90)
+        done = carillon({**settings_env, **extra}, "doctor", "--json", *arguments)
         assert done.stdout, done.stderr
         told = orjson.loads(done.stdout)
         found: Found = told["findings"]

@@ -1,45 +1,31 @@
-"""What every periodic job does alike: leases, the clock that it goes by, what it tells of itself, and two at once."""
+"""What every periodic job does alike: leases, what it tells of itself, and two at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from threading import Barrier, Thread
-from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-import httpx
-import psycopg
 import pytest
 import redis
 from sqlalchemy import TextClause, text
-from structlog.testing import capture_logs
 
 import beat_schedule
-from shared import catalog as catalogs
 from shared import db as database
 from shared import deletions
-from shared.catalog import Catalog
-from shared.tokens import make_token
 from tests import directory
-from tests.directory import Row, count
+from tests.directory import count
 from tests.eventually import eventually
 from tests.servers import Beat, Worker
-from workers import retention
+from tests.upkeep import CAP, ISSUED, Database, fill, job, shown
 from workers.counters import audit
 from workers.deletions import LEASE, WAITING, one_job_at_a_time
 from workers.fan_out import fan_out_pending
 from workers.jobs import Run, in_batches, next_batch, perform
-from workers.presence import DEAD, EDGES, clear_places
+from workers.presence import clear_places
 from workers.retention import cap, expire, forget, purge, tidy
 from workers.sweep import sweep
-
-CAP = 5
-ISSUED = {"student_id": "ada", "certificate_id": "c1", "badge_title": "Rust"}
-COMPLETED = {"job_id": "j1", "job_name": "Import", "total": 3, "succeeded": 3}
-Database = psycopg.Connection[Row]
 
 
 @pytest.fixture
@@ -56,22 +42,6 @@ def ada(db: Database) -> int:
 def redis_data(configured: dict[str, str]) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(configured["CARILLON_REDIS_URL"]) as client:
         yield client
-
-
-def fill(db: Database, many: int, tenant: str = "acme") -> None:
-    for _ in range(many):
-        directory.add_event(db, "certificate.issued", ISSUED, tenant=tenant)
-    fan_out_pending()
-
-
-def shown(db: Database, key: int) -> list[int]:
-    return [row["ordinal"] for row in directory.notifications(db, key) if row["deleted_at"] is None]
-
-
-def job(db: Database, task: str) -> Row:
-    row = db.execute("SELECT * FROM job_runs WHERE job = %s", (task,)).fetchone()
-    assert row is not None
-    return row
 
 
 # --- leases and reports ---
@@ -220,170 +190,6 @@ def test_no_purging_statement_reads_all_tombstones(db: Database, ada: int) -> No
             plan = "\n".join(connection.scalars(text("EXPLAIN " + statement.text), given))
             assert condition in plan, plan
             assert "notifications_tombstones" not in plan
-
-
-# --- the clock ---
-
-
-def test_what_a_type_lets_live_for_so_long_is_there_until_then_and_gone_after(db: Database) -> None:
-    dean = directory.add_recipients(db, "acme", ["dean"], roles=["university_admin"])["dean"]
-    directory.add_event(db, "batch_job.completed", COMPLETED)
-    fan_out_pending()
-    (row,) = directory.notifications(db, dean)
-    lives = catalogs.catalog().types["batch_job.completed"].time_to_live
-    assert lives is not None
-    assert row["expires_at"] - row["created_at"] == lives
-    assert expire(row["expires_at"] - timedelta(seconds=1))
-    assert shown(db, dean) == [1]
-    end = row["expires_at"] + timedelta(seconds=1)
-    assert expire(end)
-    (gone,) = directory.notifications(db, dean)
-    assert (gone["deleted_at"], gone["deleted_for"], gone["title"]) == (end, "expired", "")
-    _purged_after_a_week(db, dean, end)
-    _forgotten_after_its_retention(db)
-
-
-def _purged_after_a_week(db: Database, key: int, deleted_at: datetime) -> None:
-    assert purge(deleted_at + timedelta(days=7))
-    assert len(directory.notifications(db, key)) == 1
-    assert purge(deleted_at + timedelta(days=7, seconds=1))
-    assert directory.notifications(db, key) == []
-    assert directory.inbox(db, key)["floor_seq"] == directory.inbox(db, key)["seq"] == 2
-
-
-def _forgotten_after_its_retention(db: Database) -> None:
-    row = db.execute("SELECT finished_at FROM events").fetchone()
-    assert row is not None
-    assert forget(row["finished_at"] + timedelta(days=30))
-    assert count(db, "events") == 1
-    assert forget(row["finished_at"] + timedelta(days=30, seconds=1))
-    assert count(db, "events") == 0
-
-
-# --- caps of tenants and types ---
-
-
-def test_a_tenant_may_have_a_cap_of_its_own(db: Database, ada: int) -> None:
-    bolt = directory.add_recipients(db, "bolt", ["ada"])["ada"]
-    core = directory.add_recipients(db, "core", ["ada"])["ada"]
-    for tenant in ("acme", "bolt", "core"):
-        fill(db, 8, tenant)
-    assert cap()
-    assert [shown(db, key) for key in (ada, bolt, core)] == [[4, 5, 6, 7, 8], [7, 8], [2, 3, 4, 5, 6, 7, 8]]
-    assert [directory.inbox(db, key)["seq"] for key in (ada, bolt, core)] == [9, 9, 9]
-
-
-@pytest.fixture
-def two_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let an inbox show two certificates and no more."""
-    types = catalogs.catalog().types
-    capped = {**types, "certificate.issued": replace(types["certificate.issued"], cap=2)}
-    monkeypatch.setattr(retention, "catalog", lambda: Catalog(MappingProxyType(capped)))
-
-
-@pytest.mark.usefixtures("two_certificates")
-def test_a_type_may_have_a_cap_of_its_own_and_others_stay(db: Database, ada: int) -> None:
-    grade = {"student_id": "ada", "course_id": "c1", "course_title": "Algebra", "grade": "A"}
-    directory.add_event(db, "grade.posted", grade)
-    fill(db, 3)
-    db.execute("UPDATE notifications SET read_at = now(), seen_at = now() WHERE ordinal = 2")
-    db.execute("UPDATE inboxes SET unread = 3, unseen = 3")
-    assert cap()
-    assert shown(db, ada) == [1, 3, 4]
-    told = directory.inbox(db, ada)
-    assert (told["seq"], told["unread"], told["unseen"], told["total"], told["type_capped"]) == (5, 3, 3, 3, 4)
-    assert directory.notifications(db, ada)[1]["deleted_for"] == "capped"
-    assert cap()
-    assert directory.inbox(db, ada)["seq"] == 5
-
-
-@pytest.mark.usefixtures("two_certificates")
-def test_an_inbox_with_more_of_a_type_than_one_change_may_take_is_looked_at_again(
-    db: Database, ada: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retention, "CAPPED_AT_ONCE", 2)
-    fill(db, CAP)
-    assert cap()
-    assert (shown(db, ada), directory.inbox(db, ada)["type_capped"]) == ([3, 4, 5], 0)
-    assert cap()
-    assert (shown(db, ada), directory.inbox(db, ada)["type_capped"]) == ([4, 5], 5)
-
-
-# --- the audit ---
-
-
-@pytest.fixture
-def drifted(db: Database, ada: int) -> int:
-    """Ada's inbox, whose counters are not what its three rows say."""
-    fill(db, 3)
-    db.execute("UPDATE notifications SET read_at = now(), seen_at = now() WHERE ordinal = 1")
-    db.execute("UPDATE inboxes SET unread = 7, unseen = 1, total = 4")
-    return ada
-
-
-def counters(db: Database, key: int) -> tuple[int, ...]:
-    row = directory.inbox(db, key)
-    return row["seq"], row["unread"], row["unseen"], row["total"]
-
-
-def test_counters_that_drifted_are_put_right_and_said_so(db: Database, drifted: int) -> None:
-    with capture_logs() as logs:
-        assert audit()
-        assert audit()
-    assert counters(db, drifted) == (4, 2, 2, 3)
-    told = [{name: each[name] for name in ("inbox", "unread", "unseen", "total")} for each in logs
-            if each["event"] == "counters.drift"]  # fmt: skip
-    assert told == [{"inbox": drifted, "unread": 5, "unseen": -1, "total": 1}]
-    assert (job(db, beat_schedule.COUNTERS_TASK)["faults"], job(db, beat_schedule.COUNTERS_TASK)["done"]) == (1, 2)
-
-
-async def test_whoever_follows_hears_of_the_counters_that_were_put_right(
-    db: Database, drifted: int, api: httpx.AsyncClient
-) -> None:
-    audit()
-    headers = {"authorization": f"Bearer {make_token('acme', 'ada')}"}
-    answer = await api.get("/api/notifications/changes", params={"since": "1-3"}, headers=headers)
-    told = answer.json()
-    assert (told["cursor"], told["unreadCount"], told["unseenCount"], told["reset"]) == ("1-4", 2, 2, False)
-
-
-def test_the_audit_goes_through_all_inboxes_in_turn(
-    db: Database, configured: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("workers.counters.SAMPLE", 2)
-    keys = sorted(directory.add_recipients(db, "acme", ["a", "b", "c"]).values())
-    positions = []
-    for _ in range(3):
-        assert audit()
-        positions.append(job(db, beat_schedule.COUNTERS_TASK)["position"])
-    assert positions == [keys[1], 0, keys[1]]
-
-
-# --- places ---
-
-
-def test_places_of_a_process_that_is_long_dead_are_freed_and_others_stay(
-    redis_data: redis.Redis, configured: object
-) -> None:
-    now = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
-    places = "carillon:{acme/ada}:streams"
-    redis_data.zadd(EDGES, {"alive": now + 1_000})
-    redis_data.sadd(places, "alive/1/", "dead/1/", "dead/2/x")
-    assert clear_places(now)
-    assert redis_data.scard(places) == 3
-    assert redis_data.smembers(DEAD) == {b"dead"}
-    assert clear_places(now + 300)
-    assert redis_data.smembers(places) == {b"alive/1/"}
-    assert clear_places(now + 600)
-    assert redis_data.exists(DEAD) == 0
-
-
-def test_a_process_that_only_stood_still_keeps_its_places(redis_data: redis.Redis, configured: object) -> None:
-    redis_data.sadd("carillon:{acme/ada}:streams", "still/1/")
-    assert clear_places(1_000.0)
-    redis_data.zadd(EDGES, {"still": 2_000.0})
-    assert clear_places(1_300.0)
-    assert redis_data.scard("carillon:{acme/ada}:streams") == 1
 
 
 # --- two at once ---

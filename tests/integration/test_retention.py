@@ -7,22 +7,18 @@ from contextlib import contextmanager
 from threading import Thread
 
 import orjson
-import psycopg
 import pytest
 import redis
 
 from shared.frames import channel_of
 from tests import directory
-from tests.directory import Row, count
+from tests.directory import count
 from tests.eventually import eventually
 from tests.statements import recorded
+from tests.upkeep import CAP, COMPLETED, ISSUED, Database, fill, shown
 from workers import jobs, retention
 from workers.fan_out import fan_out_pending
 from workers.retention import cap, expire, forget, purge
-
-CAP = 5
-ISSUED = {"student_id": "ada", "certificate_id": "c1", "badge_title": "Rust"}
-COMPLETED = {"job_id": "j1", "job_name": "Import", "total": 3, "succeeded": 3}
 
 
 @pytest.fixture
@@ -31,27 +27,17 @@ def settings_env(settings_env: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture
-def ada(db: psycopg.Connection[Row]) -> int:
+def ada(db: Database) -> int:
     return directory.add_recipients(db, "acme", ["ada"])["ada"]
 
 
-def fill(db: psycopg.Connection[Row], many: int) -> None:
-    for _ in range(many):
-        directory.add_event(db, "certificate.issued", ISSUED)
-    fan_out_pending()
-
-
-def shown(db: psycopg.Connection[Row], key: int) -> list[int]:
-    return [row["ordinal"] for row in directory.notifications(db, key) if row["deleted_at"] is None]
-
-
-def counters(db: psycopg.Connection[Row], key: int) -> tuple[int, ...]:
+def counters(db: Database, key: int) -> tuple[int, ...]:
     row = directory.inbox(db, key)
     return row["seq"], row["created"], row["unread"], row["unseen"], row["total"]
 
 
 def test_the_last_created_are_kept_and_what_one_run_takes_is_one_change(
-    db: psycopg.Connection[Row], ada: int, configured: dict[str, str]
+    db: Database, ada: int, configured: dict[str, str]
 ) -> None:
     fill(db, 8)
     with redis.Redis.from_url(configured["CARILLON_REDIS_URL"]) as client, client.pubsub() as heard:
@@ -73,7 +59,7 @@ def test_the_last_created_are_kept_and_what_one_run_takes_is_one_change(
     assert counters(db, ada) == (9, 8, 5, 5, 5)
 
 
-def test_deleted_ones_count_towards_the_cap(db: psycopg.Connection[Row], ada: int) -> None:
+def test_deleted_ones_count_towards_the_cap(db: Database, ada: int) -> None:
     fill(db, 7)
     db.execute("UPDATE notifications SET deleted_at = now(), seq = 8 WHERE ordinal = 7")
     db.execute("UPDATE inboxes SET seq = 8, unread = 6, unseen = 6, total = 6")
@@ -82,7 +68,7 @@ def test_deleted_ones_count_towards_the_cap(db: psycopg.Connection[Row], ada: in
     assert counters(db, ada) == (9, 7, 4, 4, 4)
 
 
-def test_a_surplus_that_its_owner_deleted_is_no_change(db: psycopg.Connection[Row], ada: int) -> None:
+def test_a_surplus_that_its_owner_deleted_is_no_change(db: Database, ada: int) -> None:
     fill(db, 6)
     db.execute("UPDATE notifications SET deleted_at = now(), seq = 7 WHERE ordinal = 1")
     db.execute("UPDATE inboxes SET seq = 7, unread = 5, unseen = 5, total = 5")
@@ -91,14 +77,14 @@ def test_a_surplus_that_its_owner_deleted_is_no_change(db: psycopg.Connection[Ro
     assert directory.inbox(db, ada)["capped"] == 1
 
 
-def test_an_inbox_within_its_cap_is_left_alone_also_the_second_time(db: psycopg.Connection[Row], ada: int) -> None:
+def test_an_inbox_within_its_cap_is_left_alone_also_the_second_time(db: Database, ada: int) -> None:
     fill(db, 6)
     for _ in range(2):
         assert cap()
     assert counters(db, ada) == (7, 6, 5, 5, 5)
 
 
-def test_many_inboxes_are_capped_each_with_one_change(db: psycopg.Connection[Row]) -> None:
+def test_many_inboxes_are_capped_each_with_one_change(db: Database) -> None:
     keys = directory.add_recipients(db, "acme", [f"p{number}" for number in range(40)])
     for _ in range(CAP + 1):
         call = {"title": "t", "message": "m", "audience": {"everyone": True}}
@@ -108,7 +94,7 @@ def test_many_inboxes_are_capped_each_with_one_change(db: psycopg.Connection[Row
     assert {counters(db, key) for key in keys.values()} == {(7, 6, 5, 5, 5)}
 
 
-def test_what_has_expired_goes_and_what_lasts_stays(db: psycopg.Connection[Row]) -> None:
+def test_what_has_expired_goes_and_what_lasts_stays(db: Database) -> None:
     dean = directory.add_recipients(db, "acme", ["dean"], roles=["university_admin"])["dean"]
     directory.add_event(db, "batch_job.completed", COMPLETED)
     directory.add_event(db, "batch_job.completed", COMPLETED)
@@ -124,7 +110,7 @@ def test_what_has_expired_goes_and_what_lasts_stays(db: psycopg.Connection[Row])
 
 
 @contextmanager
-def held_meanwhile(db: psycopg.Connection[Row], job: Callable[[], bool]) -> Iterator[psycopg.Connection[Row]]:
+def held_meanwhile(db: Database, job: Callable[[], bool]) -> Iterator[Database]:
     """Hold Ada's inbox, start the job, and give the holder's session once the job waits. It ends after the commit."""
     running = Thread(target=job)
     waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -138,7 +124,7 @@ def held_meanwhile(db: psycopg.Connection[Row], job: Callable[[], bool]) -> Iter
     assert not running.is_alive()
 
 
-def test_what_its_owner_deletes_while_the_expiry_waits_is_deleted_once(db: psycopg.Connection[Row], ada: int) -> None:
+def test_what_its_owner_deletes_while_the_expiry_waits_is_deleted_once(db: Database, ada: int) -> None:
     """Fails when what was found without a lock is not looked at again under it: counters would go down twice."""
     fill(db, 2)
     db.execute("UPDATE notifications SET expires_at = now() - interval '1 s' WHERE ordinal = 1")
@@ -149,7 +135,7 @@ def test_what_its_owner_deletes_while_the_expiry_waits_is_deleted_once(db: psyco
     assert [row["seq"] for row in directory.notifications(db, ada)] == [3, 2]
 
 
-def test_what_a_second_cap_finds_while_the_first_runs_is_deleted_once(db: psycopg.Connection[Row], ada: int) -> None:
+def test_what_a_second_cap_finds_while_the_first_runs_is_deleted_once(db: Database, ada: int) -> None:
     fill(db, CAP + 1)
     with held_meanwhile(db, cap) as first:
         first.execute("UPDATE notifications SET deleted_at = now(), seq = 7 WHERE ordinal = 1")
@@ -157,7 +143,7 @@ def test_what_a_second_cap_finds_while_the_first_runs_is_deleted_once(db: psycop
     assert counters(db, ada) == (7, CAP + 1, CAP, CAP, CAP)
 
 
-def test_tombstones_older_than_a_week_go_and_raise_the_floor(db: psycopg.Connection[Row], ada: int) -> None:
+def test_tombstones_older_than_a_week_go_and_raise_the_floor(db: Database, ada: int) -> None:
     fill(db, 7)
     cap()
     db.execute("UPDATE notifications SET deleted_at = now() - interval '8 days' WHERE ordinal = 1")
@@ -167,9 +153,7 @@ def test_tombstones_older_than_a_week_go_and_raise_the_floor(db: psycopg.Connect
     assert counters(db, ada) == (8, 7, 5, 5, 5)
 
 
-def test_a_tombstone_of_an_unfinished_event_is_kept_so_that_it_does_not_come_back(
-    db: psycopg.Connection[Row], ada: int
-) -> None:
+def test_a_tombstone_of_an_unfinished_event_is_kept_so_that_it_does_not_come_back(db: Database, ada: int) -> None:
     fill(db, 6)
     cap()
     db.execute("UPDATE notifications SET deleted_at = now() - interval '8 days' WHERE ordinal = 1")
@@ -181,7 +165,7 @@ def test_a_tombstone_of_an_unfinished_event_is_kept_so_that_it_does_not_come_bac
     assert len(directory.notifications(db, ada)) == 5
 
 
-def test_an_inbox_keeps_five_hundred_tombstones_at_most(db: psycopg.Connection[Row], ada: int) -> None:
+def test_an_inbox_keeps_five_hundred_tombstones_at_most(db: Database, ada: int) -> None:
     fill(db, 510)
     assert cap()
     assert purge()
@@ -200,9 +184,7 @@ def a_batch_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("a_batch_a_run")
-def test_a_purge_that_has_no_time_left_goes_on_where_it_was_and_then_from_the_beginning(
-    db: psycopg.Connection[Row], ada: int
-) -> None:
+def test_a_purge_that_has_no_time_left_goes_on_where_it_was_and_then_from_the_beginning(db: Database, ada: int) -> None:
     bob = directory.add_recipients(db, "acme", ["bob"])["bob"]
     fill(db, 8)
     for _ in range(8):
@@ -219,7 +201,7 @@ def test_a_purge_that_has_no_time_left_goes_on_where_it_was_and_then_from_the_be
 
 @pytest.mark.usefixtures("a_batch_a_run")
 def test_what_must_stay_of_an_inbox_does_not_keep_the_purge_from_what_is_behind_it(
-    db: psycopg.Connection[Row], ada: int, monkeypatch: pytest.MonkeyPatch
+    db: Database, ada: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two rows are read at once: what stays is passed, within a run, instead of being read for each that goes."""
     monkeypatch.setattr(jobs, "FIRST_BATCH", 2)
@@ -234,9 +216,7 @@ def test_what_must_stay_of_an_inbox_does_not_keep_the_purge_from_what_is_behind_
 
 
 @pytest.mark.usefixtures("a_batch_a_run")
-def test_events_that_must_be_kept_do_not_keep_the_forgetting_from_those_behind_them(
-    db: psycopg.Connection[Row], ada: int
-) -> None:
+def test_events_that_must_be_kept_do_not_keep_the_forgetting_from_those_behind_them(db: Database, ada: int) -> None:
     """Fails when each run begins with the first event: what has no time left after it is never looked at."""
     fill(db, 3)
     old = "accepted_at = accepted_at - interval '31 days', finished_at = finished_at - interval '31 days'"
@@ -252,7 +232,7 @@ def test_events_that_must_be_kept_do_not_keep_the_forgetting_from_those_behind_t
     assert not forget()
 
 
-def test_finished_events_are_forgotten_when_no_inbox_shows_them_any_more(db: psycopg.Connection[Row], ada: int) -> None:
+def test_finished_events_are_forgotten_when_no_inbox_shows_them_any_more(db: Database, ada: int) -> None:
     fill(db, 3)
     old = "accepted_at = accepted_at - interval '31 days', finished_at = finished_at - interval '31 days'"
     db.execute(f"UPDATE events SET {old} WHERE key <= 2".encode())
@@ -265,7 +245,7 @@ def test_finished_events_are_forgotten_when_no_inbox_shows_them_any_more(db: psy
     assert first["event_key"] == 1
 
 
-def test_a_finished_event_is_remembered_for_its_whole_retention(db: psycopg.Connection[Row]) -> None:
+def test_a_finished_event_is_remembered_for_its_whole_retention(db: Database) -> None:
     """Pins the time for which posting again is safe: an event that is forgotten would be accepted a second time."""
     directory.add_tenant(db, "acme")
     directory.add_event(db, "certificate.issued", ISSUED)
@@ -277,7 +257,7 @@ def test_a_finished_event_is_remembered_for_its_whole_retention(db: psycopg.Conn
         assert count(db, "events") == left
 
 
-def _place_at(db: psycopg.Connection[Row], id: object, moment: object) -> None:
+def _place_at(db: Database, id: object, moment: object) -> None:
     """Give a notification the id that its event's new time would have given it."""
     db.execute(
         "UPDATE notifications"
@@ -287,7 +267,7 @@ def _place_at(db: psycopg.Connection[Row], id: object, moment: object) -> None:
     )
 
 
-def test_pending_events_are_never_forgotten(db: psycopg.Connection[Row]) -> None:
+def test_pending_events_are_never_forgotten(db: Database) -> None:
     directory.add_tenant(db, "acme")
     directory.add_event(db, "certificate.issued", ISSUED)
     db.execute("UPDATE events SET accepted_at = accepted_at - interval '90 days'")

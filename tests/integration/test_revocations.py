@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
-from shared.settings import PROJECT_ROOT
 from tests.edge import Edge, key_for, new_database, running_edge
 from tests.listener import Listener, token_for
 from tests.producers import rows
+from tests.programs import carillon
 from tests.writer import TENANT
 
-PATIENCE_S = 60
 #: Told by Redis, on a busy machine; the look at PostgreSQL comes every 30 s.
 AT_ONCE_S = 10
 
@@ -101,14 +96,6 @@ def test_a_revocation_needs_the_scope_of_the_directory(edges: tuple[Edge, Edge])
     assert revoke(edges[0], edges[0].token("ann"), {"tenant": TENANT, "recipient": "ann"}).status_code == 401
 
 
-def carillon(edge: Edge, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("carillon")), *arguments],
-        cwd=PROJECT_ROOT, env={**os.environ, **edge.environment},
-        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
-
-
 async def test_the_command_line_revokes_one_recipient_or_everyone(edges: tuple[Edge, Edge]) -> None:
     one, other = edges
     tokens = [token_for(one.environment, name, tenant="west") for name in ("ann", "ben", "cid")]
@@ -117,17 +104,17 @@ async def test_the_command_line_revokes_one_recipient_or_everyone(edges: tuple[E
         Listener(other.server.url, tokens[1]) as ben,
         Listener(other.server.url, tokens[2]) as cid,
     ):
-        told = carillon(one, "revoke", "--tenant", "west", "--recipient", "ann")
+        told = carillon(one.environment, "revoke", "--tenant", "west", "--recipient", "ann")
         assert (told.returncode, told.stderr) == (0, "")
         assert told.stdout == "The access of ann in west is revoked: what was issued up to now is void.\n"
         assert (await ann.until_closed(within=AT_ONCE_S))[-1].data["reason"] == "revoked"
         assert not ben.closed
-        assert carillon(one, "revoke", "--tenant", "west", "--everyone").returncode == 0
+        assert carillon(one.environment, "revoke", "--tenant", "west", "--everyone").returncode == 0
         for stream in (ben, cid):
             assert (await stream.until_closed(within=AT_ONCE_S))[-1].data["reason"] == "revoked"
 
 
 @pytest.mark.parametrize("arguments", [("--tenant", "west"), ("--tenant", "west", "--recipient", "a", "--everyone")])
 def test_the_command_line_asks_whose(edges: tuple[Edge, Edge], arguments: tuple[str, ...]) -> None:
-    told = carillon(edges[0], "revoke", *arguments)
+    told = carillon(edges[0].environment, "revoke", *arguments)
     assert (told.returncode, told.stderr) == (1, "Say whose access ends: either --recipient, or --everyone.\n")

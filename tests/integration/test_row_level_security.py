@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -19,9 +16,9 @@ from shared import db as database
 from shared import fan_out, keys
 from shared.embedded import EmbeddedPostgres
 from shared.roles import APP, EVERY_TENANT, WORKER, Scope, begin
-from shared.settings import PROJECT_ROOT
 from tests import directory
 from tests.directory import Row
+from tests.programs import module
 from tests.servers import ApiServer
 
 Session = psycopg.Connection[Row]
@@ -291,8 +288,6 @@ PRODUCTION = {
     "CARILLON_SECRET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
     "CARILLON_FLOWER_PASSWORD": secrets.token_urlsafe(24),
 }
-#: A start imports everything; the machine may be busy.
-PATIENCE_S = 60
 
 
 @pytest.fixture
@@ -330,12 +325,8 @@ WORKERS = ("celery", "--quiet", "-A", "workers.app", "worker")
 def test_production_refuses_to_start_where_nothing_would_keep_tenants_apart(
     login: Callable[[str, str], str], program: tuple[str, ...], statement: str, what: str, tmp_path: object
 ) -> None:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CARILLON_")}
     settings = {**PRODUCTION, "CARILLON_DATABASE_URL": login("refused", statement), "CARILLON_DATA_DIR": str(tmp_path)}
-    ended = subprocess.run(
-        [sys.executable, "-m", *program], cwd=PROJECT_ROOT, env={**inherited, **settings}, capture_output=True,
-        text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+    ended = module(settings, *program)
     assert (ended.returncode, ended.stderr.splitlines()[-1]) == (
         1,
         f"The database login refused is {what}, so nothing would keep tenants apart: name another login in "

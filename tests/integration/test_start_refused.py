@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from shared.settings import PROJECT_ROOT
+from tests.programs import module
 
 #: A start imports everything; the machine may be busy.
-PATIENCE_S = 60
 UVICORN = ("uvicorn", "--factory", "api.app:create_app")
 WORKER = ("celery", "-A", "workers.app", "worker")
 NO_DATABASE = "CARILLON_DATABASE_URL is not set: set it, or start everything with `make up`.\n"
@@ -35,14 +31,5 @@ WRONG_ADDRESS = "CARILLON_REDIS_URL: must be a URL such as redis://user:password
 def test_a_start_that_is_refused_is_one_sentence(
     program: tuple[str, ...], setting: dict[str, str], sentence: str, tmp_path: Path
 ) -> None:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CARILLON_")}
-    ended = subprocess.run(
-        [sys.executable, "-m", *program],
-        cwd=PROJECT_ROOT,
-        env={**inherited, "CARILLON_DATA_DIR": str(tmp_path), **setting},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    ended = module({"CARILLON_DATA_DIR": str(tmp_path), **setting}, *program)
     assert (ended.returncode, ended.stderr) == (1, sentence)
