@@ -2,7 +2,7 @@
 
 The statements are the product's own, prepared, under row-level security as its roles, on random inboxes; the times are
 the client's, beside the server. Everything lies in the system's memory (it is read once before), and PostgreSQL's own
-cache is 128 MiB; commits are flushed.
+cache is 128 MiB; commits are flushed. Then what a page and a chunk cost where that cache holds everything.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
-from sqlalchemy import TextClause
+from sqlalchemy import TextClause, text
 
 from bench.series import Growth, Series, point
-from bench.stored import EACH, SIZES, TENANTS, database_of, make, server
+from bench.stored import CACHE_MIB, EACH, SIZES, TENANTS, database_of, make, server
 from shared import chunks, deletions, fan_out, inbox
 from shared.embedded import EmbeddedPostgres
 from shared.inbox_filter import Filter
@@ -33,11 +34,15 @@ Session = psycopg.Connection[Any]
 #: Reads of each kind that are timed in each database, and those before that bring plans and pages into memory.
 READS, FIRST_READS = 150, 20
 HEADS = 500
+PAGE = "page of 20"
 #: Inboxes that a chunk writes to: the smallest database has twice as many. They are those of the lower half of keys;
 #: what reads goes to the upper half.
 CHUNK, CHUNKS = 500, 9
 #: Beyond every event that `bench.stored` made.
 EVENT = 1_000_000
+#: What PostgreSQL's manual advises for its own cache, of the machine's memory: here all databases fit into it.
+CACHE_SHARE = 0.25
+CACHED = ", all in PostgreSQL's cache"
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 
 #: Returns a statement's parameters for inboxes of these numbers.
@@ -83,11 +88,30 @@ class Database:
             self._execute(statement, values)
             return 1e3 * (time.perf_counter() - began)
 
+    def pages(self, statement: TextClause, given: Given) -> float:
+        """Return how many pages (8 KiB) of tables and indexes a read of a random inbox looks at."""
+        number = self._random.randint(self._inboxes // 2 + 1, self._inboxes)
+        with self._as(APP, [_tenant(number)]):
+            explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement.text}")
+            (row,) = self._execute(explained, given([number]))
+        plan = row["QUERY PLAN"][0]["Plan"]
+        return float(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+    def fill_cache(self) -> None:
+        """Read the tables and the indexes of inboxes into PostgreSQL's cache, which reading from end to end spares."""
+        with self._session.transaction():
+            for method in ("seqscan", "indexscan", "indexonlyscan"):
+                self._session.execute(sql.SQL("SET LOCAL {} = off").format(sql.Identifier(f"enable_{method}")))
+            for question in _ALL:
+                self._session.execute(question)
+
     def write(self) -> tuple[float, float, float]:
         """Write a chunk of notifications that have expired, expire them, purge them: milliseconds of each transaction.
 
-        Afterwards there are as many rows as before.
+        Afterwards there are as many rows as before. Each begins at a checkpoint, and so writes whole into the log each
+        page that it changes: of the smallest database's the first one alone did, for all chunks are in its one place.
         """
+        self._session.execute("CHECKPOINT")
         keys = self._next_keys()
         return self._timed(lambda: self._fan_out(keys)), self._timed(self._expire), self._timed(self._purge)
 
@@ -136,6 +160,14 @@ class Database:
         return float(row["bytes"]) / 2**20
 
 
+_ALL = (
+    "SELECT count(title) FROM notifications WHERE key > 0 AND ordinal > 0",
+    "SELECT count(title) FROM notifications WHERE key > 0 AND seq > 0",
+    "SELECT count(seq) FROM inboxes WHERE key > 0",
+    "SELECT count(seq) FROM inboxes WHERE tenant > ''",
+)
+
+
 def _tenant(number: int) -> str:
     return TENANTS[number % len(TENANTS)]
 
@@ -159,7 +191,7 @@ def reads() -> dict[str, tuple[TextClause, Given, int]]:
     shown = {"before": None, "limit": 20, **values}
     after = {"epochs": [1], "seqs": [EACH - 10], "max_changes": 500, "max_rows": inbox.MAX_REPLAY_ROWS}
     return {
-        "page of 20": (page, lambda numbers: {**_one(numbers), **shown}, 1),
+        PAGE: (page, lambda numbers: {**_one(numbers), **shown}, 1),
         "unread count": (inbox.read_head(), _one, 1),
         "changes after a cursor (10)": (inbox.read_changes(), lambda numbers: {**_many(numbers), **after}, 1),
         f"heads of {HEADS} inboxes": (inbox.read_heads(), _many, HEADS),
@@ -172,15 +204,37 @@ def measure_all(databases: list[Database], sizes: Sequence[int]) -> list[Series]
     found = []
     for name, (statement, given, many) in reads().items():
         for mode, words in PLANS.items():
-            for each in databases:
-                each.plan(mode)
-            rounds = [[each.read(statement, given, many) for each in databases] for _ in range(FIRST_READS + READS)]
-            found.append(_series(name + words, "ms", "constant", sizes, rounds[FIRST_READS:]))
-    written = [[each.write() for each in databases] for _ in range(CHUNKS)]
-    for place, name in enumerate(WRITES):
-        found.append(_series(name, "ms", "constant", sizes, [[each[place] for each in values] for values in written]))
+            rounds = _read(databases, mode, lambda each: each.read(statement, given, many))  # noqa: B023
+            found.append(_series(name + words, "ms", "constant", sizes, rounds))
+    page, given, _ = reads()[PAGE]
+    looked_at = [[each.pages(page, given) for each in databases] for _ in range(FIRST_READS)]
+    found.append(_series(f"{PAGE}, pages of 8 KiB", "number", "constant", sizes, looked_at))
+    found += _written(databases, sizes)
     found.append(_series("stored, index included", "MiB", "linear", sizes, [[each.size() for each in databases]]))
     return found
+
+
+def measure_cached(databases: list[Database], sizes: Sequence[int]) -> list[Series]:
+    """Return what a page and a chunk cost where PostgreSQL's own cache holds all databases."""
+    for each in databases:
+        each.fill_cache()
+    page, given, many = reads()[PAGE]
+    rounds = _read(databases, next(iter(PLANS)), lambda each: each.read(page, given, many))
+    return [_series(PAGE + CACHED, "ms", "constant", sizes, rounds), *_written(databases, sizes, WRITES[:1], CACHED)]
+
+
+def _read(databases: list[Database], mode: str, read: Callable[[Database], float]) -> list[list[float]]:
+    for each in databases:
+        each.plan(mode)
+    return [[read(each) for each in databases] for _ in range(FIRST_READS + READS)][FIRST_READS:]
+
+
+def _written(
+    databases: list[Database], sizes: Sequence[int], names: Sequence[str] = WRITES, words: str = ""
+) -> list[Series]:
+    written = [[each.write() for each in databases] for _ in range(CHUNKS)]
+    rounds = [[[each[place] for each in values] for values in written] for place in range(len(names))]
+    return [_series(name + words, "ms", "constant", sizes, values) for name, values in zip(names, rounds, strict=True)]
 
 
 def _series(name: str, unit: str, growth: Growth, sizes: Sequence[int], rounds: list[list[float]]) -> Series:
@@ -201,13 +255,22 @@ def warm(postgres: EmbeddedPostgres, rows: int) -> None:
                 pass
 
 
-def measure(folder: Path, sizes: tuple[int, ...] = SIZES) -> list[Series]:
-    """Measure the databases in `folder`; those that are missing are made first."""
-    make(folder, sizes)
-    with server(folder) as postgres, ExitStack() as sessions:
+@contextmanager
+def opened(folder: Path, sizes: Sequence[int], cache_mib: int = CACHE_MIB) -> Iterator[list[Database]]:
+    """Run the folder's server with so much cache, its databases' files in the system's memory, and give them."""
+    with server(folder, cache_mib=cache_mib) as postgres, ExitStack() as sessions:
         databases = []
         for rows in sizes:
             warm(postgres, rows)
             session = psycopg.connect(postgres.url(database_of(rows)), autocommit=True)
             databases.append(Database(sessions.enter_context(session), rows))
-        return measure_all(databases, sizes)
+        yield databases
+
+
+def measure(folder: Path, sizes: tuple[int, ...] = SIZES) -> list[Series]:
+    """Measure the databases in `folder`; those that are missing are made first."""
+    make(folder, sizes)
+    with opened(folder, sizes) as databases:
+        found = measure_all(databases, sizes)
+    with opened(folder, sizes, int(CACHE_SHARE * psutil.virtual_memory().total / 2**20)) as databases:
+        return found + measure_cached(databases, sizes)
