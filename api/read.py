@@ -44,9 +44,9 @@ TENANTS_IN_ONE_QUERY = 50
 OPENINGS_IN_ONE_QUERY = 200
 #: Inboxes whose changes one query reads: each may yield up to `MAX_REPLAY_ROWS` rows, which must fit into memory.
 CHANGES_IN_ONE_QUERY = 100
-#: After a query that answered several, more are on their way: the next one waits for them, as a query costs as much as
-#: what it does for ten streams. One that asks alone never waits.
-GATHER_S = 0.005
+#: After a query the next one waits for so long for whoever asks meanwhile: a transaction costs the edge as much as what
+#: else it does for two streams. One that asks alone never waits.
+GATHER_S = 0.02
 #: First pages are read one by one; so many at once leave connections of the pool to others.
 SNAPSHOTS_AT_ONCE = 4
 #: Replays of more rows than this give way to other work before the next one is built.
@@ -169,7 +169,7 @@ async def fetch_changes(database: str, wanted: Sequence[Wanted]) -> list[Told]:
 
 
 class Batch(Generic[Question, Answer]):
-    """Answers questions, as many at once as were asked while the query before was running, at most `size`."""
+    """Answers questions, as many at once as were asked from the query before until `GATHER_S` after it, or `size`."""
 
     def __init__(self, fetch: Callable[[Sequence[Question]], Awaitable[list[Answer]]], size: int) -> None:
         self._fetch, self._size = fetch, size
@@ -190,7 +190,7 @@ class Batch(Generic[Question, Answer]):
             while self._asked:
                 batch, self._asked = self._asked[: self._size], self._asked[self._size :]
                 await self._answer([each for each in batch if not each[1].done()])
-                if len(batch) > 1 and len(self._asked) < self._size:
+                if len(self._asked) < self._size:
                     await asyncio.sleep(GATHER_S)
         finally:
             self._task = None

@@ -39,6 +39,7 @@ def of_peer(peer: Peer, place: Place, generator: Path, effort: Effort) -> Figure
             told |= measures.opening(many, server)
             told |= measures.idle(server, effort.idle_s)
             told |= measures.unicast(many, peer.guess, effort)
+            told |= measures.disturbed(many, SPARED, CHURN_PER_S, SLOW)
     with peer.start(place) as server:
         streams = peer.streams(server.port, [EVERYBODY] * STREAMS)
         with load(generator, streams, peer.publishing(server, place)) as many:
@@ -55,7 +56,7 @@ def of_ours(database: str, place: Place, generator: Path, effort: Effort) -> Fig
         told |= measures.idle(edge.server, effort.idle_s)
         told |= measures.unicast(many, 50_000, effort)
         told |= measures.broadcast(many, effort, ours.announcement_channel(), ours.CHUNK)
-        told |= measures.disturbed(many, effort, SPARED, CHURN_PER_S, SLOW)
+        told |= measures.disturbed(many, SPARED, CHURN_PER_S, SLOW)
     with (
         ours.edge(place, database, CARILLON_STREAMS_PER_RECIPIENT=str(ours.SHARING)) as edge,
         load(generator, edge.streams(STREAMS, ours.SHARING), edge.publishing) as many,

@@ -19,6 +19,9 @@ HALVINGS = 3
 TRIALS = 2
 #: A generator that falls short of the wanted rate by more has found its own limit.
 SHORT = 0.97
+#: How long the others' latency is measured, calm and disturbed: servers have work of their own every few seconds, and
+#: a window that falls between would be compared with one that does not. A slow reader's buffers are full after half.
+DISTURBED_S = 10.0
 #: Announcements under way at once while their rate is measured, and those that are told alone, one after the other.
 WINDOW = 8
 ALONE = 5
@@ -103,10 +106,10 @@ def _whole(told: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def disturbed(load: Load, effort: Effort, spared: int, churn: float, slow: int) -> Figures:
+def disturbed(load: Load, spared: int, churn: float, slow: int) -> Figures:
     """Return the p99 (ms) of streams beside others that are opened anew all the time, and some that read nothing."""
-    quiet = load.unicast(CALM, effort.calm_s, spared)
-    beside = load.unicast(CALM, effort.calm_s, spared, churn, slow)
+    quiet = load.unicast(CALM, DISTURBED_S, spared)
+    beside = load.unicast(CALM, DISTURBED_S, spared, churn, slow)
     return {
         "p99_quiet_ms": quiet["p99"],
         "p99_disturbed_ms": beside["p99"],

@@ -21,6 +21,7 @@ CONFIGURATIONS = {peer.name: peer.configuration for peer in PEERS} | {"carillon"
 COLUMNS = {
     "unicast_per_s": "unicast: most messages/s with p99 < 100 ms",
     "p99_calm_ms": "p99 at 2,000/s, ms",
+    "p99_disturbed_ms": "… with 200 reconnects/s and a slow reader",
     "deliveries_per_s": "broadcast: deliveries/s",
     "last_ms": "the last of 5,000 has it, ms",
     "connects_per_s": "connects/s",
@@ -94,7 +95,7 @@ def _servers(results: Results) -> str:
     rows = [[TITLES[name], *(_cell(results, name, figure) for figure in COLUMNS)] for name in results if name in TITLES]
     if "carillon" in results:
         same = (_cell(results, "carillon", f"identical_{figure}") for figure in ("deliveries_per_s", "last_ms"))
-        rows.append([f"… identical frames, {ours.SHARING} streams a recipient", "", "", *same, "", "", ""])
+        rows.append([f"… identical frames, {ours.SHARING} streams a recipient", "", "", "", *same, "", "", ""])
     return report.table(["server", *COLUMNS.values()], rows)
 
 

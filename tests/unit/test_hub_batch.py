@@ -13,6 +13,7 @@ from shared.cursor import Cursor
 from shared.frames import Counters
 from shared.inbox import Head
 from shared.settings import settings
+from tests.eventually import eventually_async
 
 
 @pytest.fixture
@@ -41,7 +42,11 @@ async def test_questions_asked_at_once_are_one_query_and_those_asked_meanwhile_t
     assert batch.queries == 3
 
 
-async def test_after_a_query_for_several_those_that_follow_soon_are_the_next_one_together() -> None:
+@pytest.mark.parametrize("first", [[1], [1, 2]])
+async def test_those_that_ask_soon_after_a_query_are_the_next_one_together(
+    first: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.read.GATHER_S", 0.2)
     queries: list[list[int]] = []
 
     async def fetch(questions: Sequence[int]) -> list[int]:
@@ -49,12 +54,30 @@ async def test_after_a_query_for_several_those_that_follow_soon_are_the_next_one
         return list(questions)
 
     batch: Batch[int, int] = Batch(fetch, 3)
-    await asyncio.gather(batch.ask(1), batch.ask(2))
+    await asyncio.gather(*map(batch.ask, first))
     third = batch.ask(3)
     for _ in range(5):
         await asyncio.sleep(0)
     assert list(await asyncio.gather(third, batch.ask(4))) == [3, 4]
-    assert queries == [[1, 2], [3, 4]]
+    assert queries == [first, [3, 4]]
+
+
+async def test_one_that_asks_alone_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.read.GATHER_S", 0.001)
+
+    async def fetch(questions: Sequence[int]) -> list[int]:
+        return list(questions)
+
+    batch: Batch[int, int] = Batch(fetch, 3)
+
+    async def rested() -> bool:
+        return batch._task is None
+
+    for number in (1, 2):
+        answer = batch.ask(number)
+        await asyncio.sleep(0)
+        assert (answer.done(), batch.queries) == (True, number)
+        await eventually_async(rested)
 
 
 async def test_a_failing_query_fails_its_own_questions_alone() -> None:
