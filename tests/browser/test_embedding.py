@@ -17,6 +17,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from api.assets import VERSION
 from shared.settings import PROJECT_ROOT
+from tests.browser.clients import SNAPSHOT
 from tests.browser.host import STRICT, Host
 from tests.browser.people import bell, high, inbox, post, shows_unread, token
 from tests.eventually import eventually
@@ -126,6 +127,25 @@ def test_the_template_snippet_works_on_another_origin(
     page.locator("carillon-bell").get_by_role("button", name="Mark read").first.click()
     shows_unread(page, 0)
     eventually(lambda: inbox(api_server.url)["unreadCount"] == 0, within=30)
+
+
+def test_whoever_signs_in_last_at_the_host_is_the_person_of_every_page(
+    embedded: Callable[..., Page], host: Host, api_server: ApiServer
+) -> None:
+    first = embedded({"/": _rendered(api_server)})
+    post(api_server.url)
+    expect(bell(first)).to_have_accessible_name(re.compile(r"[1-9]\d* unread"), timeout=30_000)
+    host.token = lambda: token(api_server.url, recipient="mira")
+    second = first.context.new_page()
+    second.goto(host.url)
+    eventually(lambda: second.evaluate(f"{SNAPSHOT}.status") == "live", within=30)
+    eventually(lambda: first.evaluate(f"{SNAPSHOT}.status") == "closed", within=30)
+    shows_unread(first, 0)
+    assert first.evaluate(f"{SNAPSHOT}.items.length") == 0
+    first.evaluate("document.querySelector('carillon-bell').client.retryNow()")
+    eventually(lambda: first.evaluate(f"{SNAPSHOT}.status") == "live", within=30)
+    shows_unread(first, 0)
+    assert second.evaluate(f"{SNAPSHOT}.status") == "live"
 
 
 def _rendered(server: ApiServer, render: Render = by_jinja) -> str:

@@ -22,6 +22,8 @@ const CLOCK = { now: Date.now, setTimeout: (...all) => setTimeout(...all), clear
 /** Return a client, which does nothing before `start()`. @param {Options} [options] */
 export function createNotificationClient({
   baseUrl = "", auth = "cookie", transport = "auto", tabs: shared = true, locale, clock = CLOCK, random = Math.random,
+  // With tokens of its own a client is alone.
+  signIn = /** @type {any} */ (auth === "cookie" || Math.random()),
 } = {}) {
   const http = createHttp(baseUrl, auth, clock);
   // No secret, and `crypto.randomUUID` is missing on plain http.
@@ -36,8 +38,8 @@ export function createNotificationClient({
   /** @type {string | null} Whose inbox it is. */
   let inbox = null;
   let tabs = /** @type {ReturnType<typeof createTabs> | null} */ (null);
-  /** @type {BroadcastChannel | null} Where pages with the same cookie tell whose it is. */
-  let owner = null;
+  /** @type {BroadcastChannel} Where pages with the same cookie, or the same `signIn`, tell whose it is. */
+  let owner;
   /** @type {LinkState} */
   let state = { status: "idle", nextRetryAt: null, error: null };
   /** What a person asked for and did not get. @type {Error | null} */
@@ -112,10 +114,7 @@ export function createNotificationClient({
   function belongs(told) {
     if (!told || told === inbox) return true;
     if (inbox) end();
-    else {
-      inbox = told;
-      if (auth === "cookie") owner?.postMessage(inbox);
-    }
+    else if (started) owner.postMessage((inbox = told));
     return Boolean(started);
   }
 
@@ -318,12 +317,10 @@ export function createNotificationClient({
   function start() {
     if (started) return;
     started = new AbortController();
-    const { signal } = started;
-    for (const name in events) addEventListener(name, events[name], { signal });
-    if (auth === "cookie") {
-      owner = new BroadcastChannel(`carillon:${baseUrl}`);
-      owner.onmessage = ({ data }) => void (inbox && data !== inbox && end());
-    }
+    // A controller is an object with a `signal`, which is all that is asked of the options.
+    for (const name in events) addEventListener(name, events[name], started);
+    owner = new BroadcastChannel(`carillon:${baseUrl}${signIn}`);
+    owner.onmessage = ({ data }) => inbox && belongs(data);
     link.wake(true);
   }
 
@@ -332,7 +329,7 @@ export function createNotificationClient({
     started.abort();
     started = null;
     leave();
-    owner?.close();
+    owner.close();
     told("idle");
   }
 

@@ -10,13 +10,13 @@ const MAX_EVENT = 1024 * 1024;
  * or no JSON. @param {Pick<Ears, "frame" | "retry">} ears */
 export function createParser({ frame, retry }) {
   let rest = "";
-  let [id, event, data] = ["", "", ""];
+  let id = "", event = "", data = "";
 
   /** @param {string} line */
   function field(line) {
     if (line === "") {
       if (data) frame({ id, event: event || "message", data: JSON.parse(data) });
-      [id, event, data] = ["", "", ""];
+      id = event = data = "";
     }
     const [, name, value] = /^(\w+): ?(.*)$/.exec(line) ?? [];
     if (name === "id") id = value;

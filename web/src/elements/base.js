@@ -44,7 +44,8 @@ function clientFor(element) {
     if (!token || reason === "unauthorized") token = (await (await fetch(tokenUrl, { cache: "no-store" })).json()).token;
     return token ?? "";
   };
-  const made = createNotificationClient({ baseUrl, auth: tokenUrl ? auth : "cookie" });
+  const made = createNotificationClient({ baseUrl, ...(tokenUrl && { auth, signIn: tokenUrl }) });
+  made.on("status", (status) => status === "closed" && (token = ""));
   clients.set(key, made);
   return made;
 }

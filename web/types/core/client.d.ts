@@ -3,7 +3,7 @@ import type { Told } from "./types.js";
 import { Problem } from "./http.js";
 export { Problem };
 /** Return a client, which does nothing before `start()`. @param {Options} [options] */
-export declare function createNotificationClient({ baseUrl, auth, transport, tabs: shared, locale, clock, random, }?: Options): {
+export declare function createNotificationClient({ baseUrl, auth, transport, tabs: shared, locale, clock, random, signIn, }?: Options): {
     locale: string | undefined;
     baseUrl: string;
     on: <T extends keyof Told>(type: T, handler: (detail: Told[T]) => void) => () => undefined;

@@ -115,6 +115,11 @@ export type Options = {
      */
     baseUrl?: string;
     auth?: Auth;
+    /**
+     * what tells who is signed in, such as the token's address: clients of one name show the same
+     * person in every page of the browser, and end where another one comes; with a cookie they do anyway
+     */
+    signIn?: string;
     transport?: "auto" | "fetch" | "eventsource" | "poll";
     /**
      * share one stream among the pages of this browser (default)
@@ -323,6 +328,8 @@ export type TabParts = {
  * @typedef {object} Options
  * @property {string} [baseUrl] where Carillon answers, without a slash at its end; this origin by default
  * @property {Auth} [auth]
+ * @property {string} [signIn] what tells who is signed in, such as the token's address: clients of one name show the same
+ *   person in every page of the browser, and end where another one comes; with a cookie they do anyway
  * @property {"auto" | "fetch" | "eventsource" | "poll"} [transport]
  * @property {boolean} [tabs] share one stream among the pages of this browser (default)
  * @property {string} [locale] of the elements' words; the page's language by default
