@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from shared import broker, databases, db, overview
+from shared import broker, databases, db, migration, overview
 from shared.errors import Unavailable
 from shared.roles import APP, FAULTS, login_fault
 from shared.settings import settings
@@ -73,7 +73,7 @@ async def _database_fault(name: str) -> tuple[str | None, bool]:
         if not db.is_unmigrated(error):
             raise
         return "migrations", False
-    return (None if db.is_migrated(revision) else "migrations"), beating == len(LANES)
+    return (None if migration.is_migrated(revision) else "migrations"), beating == len(LANES)
 
 
 async def _pings(url: str) -> bool:

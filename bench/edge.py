@@ -29,7 +29,7 @@ import psycopg
 import redis.asyncio
 import uvloop
 
-from shared import db
+from shared import migration
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis, free_port
 from shared.frames import channel_of
 from shared.settings import PROJECT_ROOT
@@ -194,7 +194,7 @@ def servers(folder: Path) -> Iterator[tuple[str, str]]:
     postgres.start()
     redis_server.start()
     try:
-        db.migrate(postgres.url())
+        migration.migrate(postgres.url())
         yield postgres.url(), redis_server.url()
     finally:
         redis_server.stop()

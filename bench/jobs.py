@@ -33,7 +33,7 @@ import beat_schedule
 from bench import report
 from bench.stored import fill
 from shared import catalog as catalogs
-from shared import db
+from shared import db, migration
 from shared.catalog import Catalog
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from shared.settings import PROJECT_ROOT
@@ -67,7 +67,7 @@ def servers(each: int) -> Iterator[tuple[str, str]]:
         postgres.start()
         redis_server.start()
         try:
-            db.migrate(postgres.url(), postgres.application)
+            migration.migrate(postgres.url(), postgres.application)
             os.environ.update(environment(postgres.url(), redis_server, each - SURPLUS))
             yield postgres.url(), redis_server.url(0)
         finally:

@@ -26,7 +26,7 @@ from psycopg import sql
 from sqlalchemy import TextClause
 
 from bench.stored import TENANTS, fill
-from shared import db, inbox
+from shared import inbox, migration
 from shared.embedded import EmbeddedPostgres
 from shared.inbox_filter import Filter
 from shared.roles import APP
@@ -142,7 +142,7 @@ def main() -> int:
 
 def measure(url: str, inboxes: int, each: int) -> int:
     """Fill the database at `url`, print the plans, and return the exit status."""
-    db.migrate(url)
+    migration.migrate(url)
     with psycopg.connect(url, autocommit=True) as session:
         began = time.monotonic()
         fill(session, inboxes, each)

@@ -24,7 +24,7 @@ from api.publish import Publisher
 from bench.jobs import environment
 from bench.series import Growth, Series, point
 from bench.stored import fill
-from shared import db
+from shared import db, migration
 from shared.cursor import Cursor
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from shared.inbox import Wish
@@ -67,7 +67,7 @@ def servers(folder: Path) -> Iterator[str]:
     postgres.start()
     redis_server.start()
     try:
-        db.migrate(postgres.url(), postgres.application)
+        migration.migrate(postgres.url(), postgres.application)
         os.environ.update(environment(postgres.application_url(), redis_server, SIZES[-1]))
         settings.cache_clear()
         yield postgres.url()

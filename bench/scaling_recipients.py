@@ -23,7 +23,7 @@ from bench.cpu import cpu_seconds
 from bench.product import Product, running
 from bench.series import Growth, Point, Series, point
 from bench.wire import Poster
-from shared import db, keys
+from shared import keys, migration
 from shared.embedded import EmbeddedPostgres
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -50,7 +50,7 @@ def prepare(folder: Path) -> None:
     postgres = EmbeddedPostgres(folder / "postgres", fast=True)
     postgres.start()
     try:
-        db.migrate(postgres.url(), postgres.application)
+        migration.migrate(postgres.url(), postgres.application)
         with psycopg.connect(postgres.url(), autocommit=True) as session:
             known = {row[0] for row in session.execute("SELECT id FROM tenants")}
             for people in SIZES:

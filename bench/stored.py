@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from shared import db
+from shared import migration
 from shared.embedded import EmbeddedPostgres
 from shared.notification_id import notification_id_sql
 
@@ -88,7 +88,7 @@ def _make_one(postgres: EmbeddedPostgres, rows: int) -> None:
         session.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
         session.execute(sql.SQL("CREATE DATABASE {}").format(name))
     url = postgres.url(database_of(rows))
-    db.migrate(url, postgres.application)
+    migration.migrate(url, postgres.application)
     with psycopg.connect(url, autocommit=True) as session:
         fill(session, inboxes=rows // EACH, each=EACH)
         session.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(_COMMENT)))

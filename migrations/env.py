@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection that `shared.db.migrate` hands over."""
+"""Alembic's entry: runs on the connection that `shared.migration.migrate` hands over."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import redis
 import structlog
 from psycopg import sql
 
-from shared import db
+from shared import db, migration
 from shared.catalog import catalog
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from shared.settings import settings
@@ -56,7 +56,7 @@ def postgres(servers_dir: Path) -> Iterator[EmbeddedPostgres]:
     server.start()
     with _administrator(server) as session:
         session.execute(f"CREATE DATABASE {TEMPLATE}")
-    db.migrate(server.url(TEMPLATE), server.application)
+    migration.migrate(server.url(TEMPLATE), server.application)
     yield server
     server.stop()
 
@@ -148,7 +148,7 @@ def private_postgres(servers_dir: Path) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL of this test's own, migrated, to kill and stop. It flushes like the real one. Costs a second."""
     server = EmbeddedPostgres(servers_dir / f"postgres-{next(_numbers)}")
     server.start()
-    db.migrate(server.url())
+    migration.migrate(server.url())
     yield server
     server.kill()
 

@@ -16,7 +16,7 @@ import psycopg
 
 from bench.peers.load import Publishing, Streams
 from bench.peers.servers import Place, Server, running
-from shared import db
+from shared import migration
 from shared.embedded import EmbeddedPostgres, free_port
 from shared.frames import channel_of
 from shared.settings import Settings
@@ -80,7 +80,7 @@ def postgres(folder: Path, recipients: int) -> Iterator[str]:
     server = EmbeddedPostgres(folder / "postgres", fast=True)
     server.start()
     try:
-        db.migrate(server.url())
+        migration.migrate(server.url())
         with psycopg.connect(server.url()) as session:
             session.execute("INSERT INTO tenants (id) VALUES (%s)", [TENANT])
             session.execute(

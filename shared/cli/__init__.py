@@ -49,10 +49,10 @@ def up(
 @app.command()
 def migrate() -> None:
     """Bring the database to the newest revision; safe to repeat."""
-    from shared import db
+    from shared import migration
     from shared.settings import settings
 
-    db.migrate_configured(settings())
+    migration.migrate_configured(settings())
 
 
 app.command()(publish.publish)

@@ -47,17 +47,17 @@ def retry(
 @epoch_app.command("renew")
 def renew() -> None:
     """Begin a new epoch, after a backup was restored: every client fetches its page again."""
-    from shared import databases, db
+    from shared import databases, db, migration
 
     numbers = []
     for name in databases.names():
         with db.transaction(database=name) as connection:
-            numbers.append(connection.scalar(db.RENEW_EPOCH))
+            numbers.append(connection.scalar(migration.RENEW_EPOCH))
     if None in numbers:
         raise CommandFailed("The database has no epoch yet: run `carillon migrate`.")
     number = max(numbers)
     for name in databases.names() if len(numbers) > 1 else ():
         # One number for the installation: what a client holds of any of them is of an earlier one.
         with db.transaction(database=name) as connection:
-            connection.execute(db.RAISE_EPOCH, {"epoch": number})
+            connection.execute(migration.RAISE_EPOCH, {"epoch": number})
     out.print(f"The epoch is {number} now.")

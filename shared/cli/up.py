@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from rich.panel import Panel
 from rich.table import Table
 
-from shared import db, launch, outbox, parts, runtime
+from shared import launch, migration, outbox, parts, runtime
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from shared.joint_log import JointLog, use_colour
 from shared.processes import Part
@@ -72,7 +72,7 @@ async def _start(supervisor: Supervisor, settings: Settings, cookie_secret: str,
     settings = await _servers(supervisor, settings)
     told = settings.model_copy(update={"database_owner_url": None, "tenant_database_owners": {}})
     environment = {**parts.inherited(os.environ), **parts.settings_environment(told)}
-    await asyncio.to_thread(db.migrate_configured, settings)
+    await asyncio.to_thread(migration.migrate_configured, settings)
     log.line("carillon", "the database is migrated")
     for reason in (await asyncio.to_thread(outbox.require_all_usable, settings)).values():
         log.line("carillon", reason)

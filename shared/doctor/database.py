@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from shared import databases, db, overview
+from shared import databases, db, migration, overview
 from shared.doctor.finding import Finding, graver_in_production, skew_finding
 from shared.errors import StartError
 from shared.liveness import LANES, QUEUE_AGE_SECONDS, SILENCE_SECONDS
@@ -71,11 +71,11 @@ def _away(called: str, reason: str) -> Finding:
 
 def _migrations(connection: Connection, _: Settings) -> Iterator[Finding]:
     there = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    if there == db.head_revision():
+    if there == migration.head_revision():
         yield Finding("ok", "migrations", f"every migration is there ({there})")
         return
-    what = f"the database is at migration {there}, the program at {db.head_revision()}"
-    if db.is_migrated(there):
+    what = f"the database is at migration {there}, the program at {migration.head_revision()}"
+    if migration.is_migrated(there):
         yield Finding("warning", "migrations", what, "this is an older release: end the upgrade, or the way back")
         return
     yield Finding("failure", "migrations", what, "run `carillon migrate`, with this version of the program")

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from api import listen
-from shared import databases, db
+from shared import databases, db, migration
 from shared.settings import settings
 from tests.deploy.servers import PgBouncer
 from tests.deploy.whole_way import WITHIN_S, WholeWay
@@ -57,7 +57,7 @@ def test_statements_asked_again_and_again_are_never_prepared(configured: dict[st
 def test_migrations_through_the_pooler_leave_no_lock(configured: dict[str, str]) -> None:
     url = configured["CARILLON_DATABASE_URL"]
     for _ in range(2):
-        db.migrate(url)
+        migration.migrate(url)
     with psycopg.connect(configured["CARILLON_DATABASE_OWNER_URL"]) as session:
         assert session.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
 

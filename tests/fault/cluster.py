@@ -18,7 +18,7 @@ from types import TracebackType
 import httpx
 import psycopg
 
-from shared import db
+from shared import migration
 from shared.embedded import EmbeddedPostgres, EmbeddedRedis
 from tests import directory
 from tests.directory import Row
@@ -109,7 +109,7 @@ class Cluster:
         self.postgres.start()
         stack.callback(self.redis.kill)
         self.redis.start()
-        db.migrate(self.postgres.url())
+        migration.migrate(self.postgres.url())
         self.postgres_proxy = self.new_proxy(self.postgres.port)
         self.redis_proxy = self.new_proxy(self.redis.port)
         self.environment = {

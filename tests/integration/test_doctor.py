@@ -15,7 +15,7 @@ import pytest
 import redis
 from sqlalchemy import make_url
 
-from shared import db
+from shared import migration
 from shared.doctor import host, redis_servers
 from shared.doctor.finding import skew_finding
 from shared.embedded import EmbeddedRedis
@@ -83,7 +83,7 @@ def test_a_stream_is_looked_at_where_the_public_address_is_given(doctor: Doctor,
 def test_a_missing_migration_is_named(doctor: Doctor, database_url: str) -> None:
     alter(database_url, "UPDATE alembic_version SET version_num = '0000'")
     assert of(doctor(), "migrations") == [
-        ("failure", f"the database is at migration 0000, the program at {db.head_revision()}")
+        ("failure", f"the database is at migration 0000, the program at {migration.head_revision()}")
     ]
 
 

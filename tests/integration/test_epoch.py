@@ -5,14 +5,14 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from shared import db
+from shared import migration
 from tests.producers import rows
 
 EPOCH = "SELECT epoch FROM deployment"
 
 
 def test_starting_again_keeps_the_epoch(database_url: str) -> None:
-    db.migrate(database_url)
+    migration.migrate(database_url)
     assert rows(database_url, EPOCH) == [(1,)]
 
 
@@ -21,8 +21,8 @@ def test_a_database_of_another_server_or_timeline_begins_a_new_epoch_once(databa
     """Pins I7 for restored backups: with the old epoch, a cursor from before the restore would name other changes."""
     with psycopg.connect(database_url, autocommit=True) as session:
         session.execute(f"UPDATE deployment SET {changed}".encode())
-    db.migrate(database_url)
+    migration.migrate(database_url)
     renewed = rows(database_url, EPOCH)
     assert renewed > [(1,)]
-    db.migrate(database_url)
+    migration.migrate(database_url)
     assert rows(database_url, EPOCH) == renewed

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from shared import db
+from shared import db, migration
 from shared.roles import WORKER, Scope, begin
 from tests.producers import TENANT
 
@@ -63,7 +63,7 @@ def test_a_scope_means_the_same_in_every_session(session: psycopg.Connection, st
 def test_migrations_at_the_same_time_wait_for_each_other_and_leave_no_lock(
     database_url: str, session: psycopg.Connection
 ) -> None:
-    at_once = [threading.Thread(target=db.migrate, args=(database_url,)) for _ in range(3)]
+    at_once = [threading.Thread(target=migration.migrate, args=(database_url,)) for _ in range(3)]
     for each in at_once:
         each.start()
     for each in at_once:
@@ -74,8 +74,8 @@ def test_migrations_at_the_same_time_wait_for_each_other_and_leave_no_lock(
 
 
 def test_a_newer_releases_database_is_left_as_it_is(empty_database_url: str) -> None:
-    db.migrate(empty_database_url)
+    migration.migrate(empty_database_url)
     with psycopg.connect(empty_database_url, autocommit=True) as session:
         session.execute("UPDATE alembic_version SET version_num = '9999'")
-    db.migrate(empty_database_url)
-    assert db.current_revision(empty_database_url) == "9999"
+    migration.migrate(empty_database_url)
+    assert migration.current_revision(empty_database_url) == "9999"

@@ -14,7 +14,7 @@ import httpx
 import psycopg
 import pytest
 
-from shared import db
+from shared import migration
 from shared.settings import PROJECT_ROOT
 from tests.listener import Frame, Listener, token_for
 from tests.producers import TENANT, envelope, post
@@ -29,8 +29,8 @@ WITHIN_S = 60.0
 #: Run by the previous release, as its operator would have: its schema, its directory, a producer's key.
 SET_UP = f"""
 from shared import db, directory, key_store
-from shared.settings import settings
-db.migrate(settings().database_url.get_secret_value())
+from shared.cli import migrate
+migrate()
 with db.transaction("*") as connection:
     directory.ensure_tenant(connection, {TENANT!r})
     directory.import_recipients(connection, [{{"tenant": {TENANT!r}, "id": id}} for id in {PEOPLE!r}])
@@ -120,7 +120,7 @@ def test_this_releases_migrations_only_add(previous: PreviousRelease, empty_data
     """What old code reads and writes is there unchanged, and a row that it writes lacks nothing."""
     previous.set_up()
     before = _columns(empty_database_url)
-    db.migrate(empty_database_url)
+    migration.migrate(empty_database_url)
     after = _columns(empty_database_url)
     assert before
     assert {place: after.get(place) for place in before} == before
@@ -165,7 +165,7 @@ async def test_an_installation_is_upgraded_while_it_runs(
     async with Listener(old_api.url, token) as at_old:
         await at_old.count(1, WITHIN_S)
         await tell(old_api, at_old)
-        db.migrate(settings_env["CARILLON_DATABASE_URL"])
+        migration.migrate(settings_env["CARILLON_DATABASE_URL"])
         await tell(old_api, at_old)
         api = new_api_server()
         async with Listener(api.url, token) as at_new:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared import db
+from shared import migration
 
 
 @pytest.mark.parametrize(
@@ -14,11 +14,11 @@ def test_a_newer_releases_database_serves_an_older_one(
     monkeypatch: pytest.MonkeyPatch, there: str | None, expected: bool
 ) -> None:
     """While an upgrade runs, old processes must stay ready: only expanding migrations have run yet."""
-    monkeypatch.setattr(db, "head_revision", lambda: "0010")
-    assert db.is_migrated(there) is expected
+    monkeypatch.setattr(migration, "head_revision", lambda: "0010")
+    assert migration.is_migrated(there) is expected
 
 
 def test_revisions_are_numbers_of_four_digits_which_is_how_they_are_compared() -> None:
-    head = db.head_revision()
+    head = migration.head_revision()
     assert head is not None
     assert (len(head), head.isdigit()) == (4, True)
