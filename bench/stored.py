@@ -72,7 +72,7 @@ def make(folder: Path, sizes: tuple[int, ...] = SIZES) -> None:
                 _make_one(postgres, rows)
                 print(f"{rows:,} rows after {time.monotonic() - began:.0f} s", flush=True)
             else:
-                db.migrate(postgres.url(database_of(rows)), postgres.application)
+                migration.migrate(postgres.url(database_of(rows)), postgres.application)
 
 
 def _is_filled(postgres: EmbeddedPostgres, rows: int) -> bool:
