@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from carillon_client import AsyncClient, Client, Event, Refused, Unavailable
 
+from tests.edge import Edge
 from tests.http_proxy import Proxy, Step, proxy_to
 from tests.producers import TENANT, make_key, rows, stored
-from tests.servers import ApiServer
 
 DATA = {"student_id": "ann", "achievement_id": "a-1", "title": "First steps"}
 Call = Callable[..., Awaitable[Any]]
@@ -23,9 +24,24 @@ def event(id: str = "e1", **data: str) -> Event:
 
 
 @pytest.fixture
-def proxy(configured: dict[str, str], api_server: ApiServer) -> Iterator[Proxy]:
+def settings_env(edge: Edge) -> dict[str, str]:
+    return edge.environment
+
+
+@pytest.fixture
+def database_url(edge: Edge) -> str:
+    """The database of the file's API process, with neither events nor recipients."""
+    url = edge.environment["CARILLON_DATABASE_URL"]
+    with psycopg.connect(url) as session:
+        session.execute("TRUNCATE events, inboxes CASCADE")
+    return url
+
+
+@pytest.fixture
+def proxy(configured: dict[str, str], database_url: str, edge: Edge) -> Iterator[Proxy]:
+    # Its tenant is there from then on.
     make_key()
-    with proxy_to(api_server.url) as proxy:
+    with proxy_to(edge.server.url) as proxy:
         yield proxy
 
 
