@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from api.tasks import apart
 from shared import db, events
 from shared.databases import home_of_all
 from shared.errors import Unavailable
@@ -100,7 +101,7 @@ class _Door:
             timer.cancel()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+        task = apart(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -10,7 +10,7 @@ from typing import Any
 import jwt
 
 from api import remote
-from api.tasks import end
+from api.tasks import apart, end
 from api.token_keys import algorithms_of
 from shared.errors import Unauthenticated, Unavailable
 from shared.logs import log
@@ -78,7 +78,7 @@ class KeySet:
         """Return the fetch that is under way, or a new one: no client's going away ends it."""
         if self._fetching is None or self._fetching.done():
             self._tried_at = self._clock()
-            self._fetching = asyncio.create_task(self._fetch())
+            self._fetching = apart(self._fetch())
         return self._fetching
 
     async def _refresh(self) -> None:

@@ -5,11 +5,14 @@ At most once by nature: with Redis away a frame is dropped and counted, and the 
 
 from __future__ import annotations
 
+import asyncio
+
 from shared.frames import channel_of
 from shared.logs import log
 from shared.stream_redis import AWAY, async_client, publisher
 
-#: A mutation's answer waits no longer than this for its frame to be published.
+#: A mutation's answer waits no longer than this for its frame to be published: of a cluster's client the bound of each
+#: step alone, of which one that looks for a dead server's slots takes several.
 TIMEOUT_S = 0.5
 
 
@@ -23,7 +26,8 @@ class Publisher:
     async def publish(self, tenant: str, recipient: str, frame: bytes) -> bool:
         """Publish one frame on its inbox's channel; returns False when Redis was away. Never raises."""
         try:
-            await self._publish(channel_of(tenant, recipient), frame)
+            async with asyncio.timeout(TIMEOUT_S):
+                await self._publish(channel_of(tenant, recipient), frame)
         except AWAY as error:
             log().warning("publish.dropped", tenant=tenant, reason=type(error).__name__)
             return False
@@ -32,7 +36,8 @@ class Publisher:
     async def ping(self) -> bool:
         """Tell whether Redis answers."""
         try:
-            await self._redis.ping()
+            async with asyncio.timeout(TIMEOUT_S):
+                await self._redis.ping()
         except AWAY:
             return False
         return True

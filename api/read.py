@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from api.homes import READ_TIMEOUT_S, home_of
 from api.inbox_calls import page_json
 from api.sse import Inbox, retry_ms
-from api.tasks import end
+from api.tasks import apart, end
 from shared import db
 from shared.arrays import array_of, numbers_of
 from shared.cursor import Cursor
@@ -182,7 +182,7 @@ class Batch(Generic[Question, Answer]):
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asked.append((question, answer))
         if self._task is None:
-            self._task = asyncio.create_task(self._run())
+            self._task = apart(self._run())
         return answer
 
     async def _run(self) -> None:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+from structlog.contextvars import unbind_contextvars
+
+T = TypeVar("T")
 
 #: Between two cancellations of a task that went on after the first.
 AGAIN_S = 0.05
@@ -14,6 +21,13 @@ async def pause(stopping: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stopping.wait()
+
+
+def apart(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Begin work that several requests share: its log lines carry the id of none, not of the first alone."""
+    context = copy_context()
+    context.run(unbind_contextvars, "request_id")
+    return asyncio.create_task(work, context=context)
 
 
 async def end(*tasks: asyncio.Task[object] | None) -> None:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import orjson
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.dialects import registry
 from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
@@ -180,8 +181,9 @@ def _home(tenants: tuple[str, ...], database: str | None) -> str:
 
 
 def sqlstate_of(error: BaseException | None) -> str | None:
-    """Return the SQLSTATE of a database error that has one."""
-    return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    """Return the SQLSTATE of a database error that has one: SQLAlchemy's, or psycopg's own (of a COPY)."""
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    return origin.sqlstate if isinstance(origin, psycopg.Error) else None
 
 
 def too_busy() -> Unavailable:
@@ -193,12 +195,12 @@ def is_transient(error: BaseException) -> bool:
     """Tell whether the same statement may succeed later: the server was away, busy, or chose a deadlock's victim."""
     if isinstance(error, TimeoutError):
         return True
-    if not isinstance(error, DBAPIError):
-        return False
     state = sqlstate_of(error)
-    if state is None:
-        return error.connection_invalidated or isinstance(error, OperationalError)
-    return bool(state.startswith(TRANSIENT))
+    if state is not None:
+        return state.startswith(TRANSIENT)
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, (OperationalError, psycopg.OperationalError))
 
 
 def is_unmigrated(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
@@ -107,24 +107,29 @@ class Client:
 
 
 Message = tuple[str, bytes]
-#: Of each server of a cluster its own client, and the messages of its channels.
-Shares = dict[str, tuple[Redis, list[Message]]]
 
 
-def by_server(cluster: Any, messages: Iterable[Message]) -> tuple[Shares, list[Message]]:
-    """Return the messages by the servers of their channels, in order; and those whose channels nobody has."""
-    shares: Shares = {}
-    unplaced: list[Message] = []
-    for message in messages:
+class Share(NamedTuple):
+    """One server of a cluster: its own client, the messages of its channels, and their places among all."""
+
+    client: Redis
+    messages: list[Message]
+    places: list[int]
+
+
+def by_server(cluster: Any, messages: Iterable[Message]) -> dict[str, Share]:
+    """Return the messages by the servers of their channels, in order; without those whose channels nobody has."""
+    shares: dict[str, Share] = {}
+    for place, message in enumerate(messages):
         try:
             node = cluster.get_node_from_key(message[0])
         except AWAY:
-            unplaced.append(message)
             continue
         if node.name not in shares:
-            shares[node.name] = cluster.get_redis_connection(node), []
-        shares[node.name][1].append(message)
-    return shares, unplaced
+            shares[node.name] = Share(cluster.get_redis_connection(node), [], [])
+        shares[node.name].messages.append(message)
+        shares[node.name].places.append(place)
+    return shares
 
 
 def refresh(cluster: Any) -> None:

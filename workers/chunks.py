@@ -161,9 +161,9 @@ def _after_commit(event_key: int, number: int, done: _Done) -> None:
     committed = time.time()
     taken = publish(done.messages, [done.followed.as_order(committed)] if done.followed else ())
     if done.followed is not None:
-        _tell_published(done.followed, number, done, committed, taken)
+        _tell_published(done.followed, number, done, committed, len(taken))
     with patience("chunk.progress"):
-        progress(event_key, number, sum(done.told[:taken]), done.error)
+        progress(event_key, number, sum(done.told[place] for place in taken), done.error)
 
 
 def _tell_published(event: Followed, number: int, done: _Done, committed: float, taken: int) -> None:

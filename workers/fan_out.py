@@ -257,7 +257,7 @@ def after_commit(delivery: Delivery, counts: Counts | None = None) -> None:
     if not delivery.messages:
         return
     taken = publish(delivery.messages, [followed.as_order(committed) for followed, _ in delivery.followed])
-    published = delivery.owners[:taken]
+    published = [delivery.owners[place] for place in taken]
     _tell_published(delivery, committed, Counter(published))
     mine = Counts() if counts is None else counts
     mine.add(published)

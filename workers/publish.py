@@ -6,7 +6,7 @@ At most once by nature: with Redis away a frame is dropped and counted, and the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -16,7 +16,7 @@ from redis import Redis
 from shared import metrics
 from shared.logs import log
 from shared.settings import settings
-from shared.stream_redis import AWAY, Client, by_server, is_cluster, publisher, refresh, url_of
+from shared.stream_redis import AWAY, Client, Share, by_server, is_cluster, publisher, refresh, url_of
 from shared.wake import CONTROL_CHANNEL
 
 #: A fan-out waits no longer than this for Redis; redis-py's own 5 s and 10 retries would hold up a whole lane.
@@ -74,38 +74,46 @@ def forget_connections() -> None:
     _link_within.cache_clear()
 
 
-def publish(messages: Sequence[Message], words: Sequence[bytes] = ()) -> int:
-    """Publish messages, those of one channel in order; returns how many Redis took. Never raises.
+def publish(messages: Sequence[Message], words: Sequence[bytes] = ()) -> Sequence[int]:
+    """Publish messages, those of one channel in order; returns the places of those that Redis took. Never raises.
 
     `words` are control messages about them, sent behind them in the same round trip (of a cluster: in the last one).
     """
     if not messages:
-        return 0
+        return ()
     link, told = _link(), [(CONTROL_CHANNEL, word) for word in words]
     if is_cluster():
         return _publish_to_cluster(link, messages, told)
-    return _publish_by(link, messages, lambda: (*_stamp(link), *told))
+    return range(_publish_by(link, messages, lambda: (*_stamp(link), *told)))
 
 
-def _publish_to_cluster(whole: _Link, messages: Sequence[Message], told: Sequence[Message]) -> int:
+def _publish_to_cluster(whole: _Link, messages: Sequence[Message], told: Sequence[Message]) -> list[int]:
     """Publish each channel's messages to the server that has its slot, one server after the other."""
     if _is_paused(whole, messages):
-        return 0
+        return []
     try:
         cluster = whole.client()
     except AWAY as error:
-        return _failed(whole, messages, 0, error)
-    shares, unplaced = by_server(cluster, messages)
-    behind, _ = by_server(cluster, (*_stamp(whole), *told))
-    url, taken = url_of(settings()), 0
-    for server in _in_order(shares, behind if told else ()):
-        client, some = shares.get(server) or (behind[server][0], ())
-        last = behind[server][1] if server in behind else ()
-        taken += _publish_by(_link_within(url, server, client), some, partial(tuple, last))
-    metrics.UNPUBLISHED.add(len(unplaced))
-    if taken < len(messages) and time.monotonic() - whole.refreshed_at > PAUSE_S:
+        _failed(whole, messages, 0, error)
+        return []
+    shares = by_server(cluster, messages)
+    behind = by_server(cluster, (*_stamp(whole), *told))
+    taken = _publish_shares(shares, behind, _in_order(shares, behind if told else ()))
+    metrics.UNPUBLISHED.add(len(messages) - sum(len(share.messages) for share in shares.values()))
+    if len(taken) < len(messages) and time.monotonic() - whole.refreshed_at > PAUSE_S:
         whole.refreshed_at = time.monotonic()
         refresh(cluster)
+    return taken
+
+
+def _publish_shares(shares: Mapping[str, Share], behind: Mapping[str, Share], order: Iterable[str]) -> list[int]:
+    """Publish each server's messages and what it is told behind them; return the places of those that were taken."""
+    url, taken = url_of(settings()), []
+    for server in order:
+        last = behind[server].messages if server in behind else ()
+        share = shares.get(server) or Share(behind[server].client, [], [])
+        many = _publish_by(_link_within(url, server, share.client), share.messages, partial(tuple, last))
+        taken += share.places[:many]
     return taken
 
 

@@ -110,11 +110,10 @@ def fields_of(problem: CarillonError) -> str:
 
 def _database(problem: Any) -> str | None:
     """Return the sentence for what psycopg said through SQLAlchemy: away, not migrated, or nothing foreseen (None)."""
-    origin = getattr(problem, "orig", problem)
-    state = getattr(origin, "sqlstate", None)
-    from shared.db import UNMIGRATED, reason_of
+    from shared.db import is_unmigrated, reason_of
 
-    if state in UNMIGRATED:
+    origin = getattr(problem, "orig", problem)
+    if is_unmigrated(problem):
         return "The database has no tables of Carillon yet, or older ones: run `carillon migrate`."
     if type(problem).__name__ not in ("OperationalError", "TimeoutError"):
         return None

@@ -27,10 +27,10 @@ _wake = api.wake.Waker.wake
 _put: Callable[..., None] = broker.Channel._put
 
 
-def _publish_unless_told(messages: Sequence[Message], words: Sequence[bytes] = ()) -> int:
+def _publish_unless_told(messages: Sequence[Message], words: Sequence[bytes] = ()) -> Sequence[int]:
     if triggers.take(triggers.DIE_BEFORE_PUBLISH):
         os.kill(os.getpid(), signal.SIGKILL)
-    return 0 if triggers.is_set(triggers.DROP_PUBLISH) else publish(messages, words)
+    return () if triggers.is_set(triggers.DROP_PUBLISH) else publish(messages, words)
 
 
 def _wake_unless_told(waker: api.wake.Waker, database: str = SHARED) -> None:

@@ -16,7 +16,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from structlog.contextvars import bound_contextvars, get_contextvars
 
+from api import remote
 from api.auth import header_of, subscriber_by
 from api.jwks import MAX_KEYS, UNKNOWN_S, KeySet
 from shared.errors import Unauthenticated, Unavailable
@@ -140,6 +142,24 @@ async def test_an_unknown_key_has_the_set_fetched_at_most_once_a_minute(issuer: 
         for number in range(20):
             assert await who(keys, token(NEW, f"made up {number}")) == "Unauthenticated"
         assert len(issuer.requests) == 2
+
+
+async def test_what_is_logged_of_a_fetch_carries_the_id_of_no_request(
+    issuer: ThirdParty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may wait for the same fetch, and it outlives the request that began it."""
+    contexts: list[dict[str, Any]] = []
+
+    async def away(*_request: Any) -> None:
+        contexts.append(get_contextvars())
+        raise remote.RemoteError("away")
+
+    monkeypatch.setattr(remote, "ask", away)
+    keys = KeySet(issuer.url, "RS256", Clock())
+    with bound_contextvars(part="api", request_id="r1"):
+        assert await who(keys, token(OLD, "old")) == "Unavailable"
+    await keys.stop()
+    assert contexts == [{"part": "api"}]
 
 
 async def test_the_last_good_set_is_kept_while_the_issuer_is_away(issuer: ThirdParty) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from api.read import HEADS_IN_ONE_QUERY, TENANTS_IN_ONE_QUERY, Batch, connected, pieces
 from api.sse import Inbox
@@ -105,6 +107,26 @@ async def test_questions_that_nobody_waits_for_any_more_are_not_asked() -> None:
     gone.cancel()
     assert await kept == 2
     assert asked == [2]
+
+
+async def test_what_is_logged_of_a_query_for_several_requests_carries_the_id_of_none() -> None:
+    contexts: list[dict[str, Any]] = []
+
+    async def fetch(questions: Sequence[int]) -> list[int]:
+        contexts.append(get_contextvars())
+        return list(questions)
+
+    batch: Batch[int, int] = Batch(fetch, 10)
+
+    async def request(number: int) -> int:
+        with bound_contextvars(request_id=f"r{number}"):
+            answer = await batch.ask(number)
+            assert get_contextvars()["request_id"] == f"r{number}"
+            return answer
+
+    with bound_contextvars(part="api"):
+        assert list(await asyncio.gather(request(1), request(2))) == [1, 2]
+    assert contexts == [{"part": "api"}]
 
 
 async def test_stopping_cancels_whoever_waits() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError, SlotNotCoveredError
 
-from workers import publish
+from workers import chunks, fan_out, publish
+from workers.deliver import Delivery
 
 
 class _Server:
@@ -83,7 +84,7 @@ def _at(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 def test_each_server_gets_its_channels_messages_in_order_and_one_of_them_the_stamp(cluster: _Cluster) -> None:
     messages = [("n1", b"a"), ("s1", b"b"), ("n1", b"c"), ("n2", b"d"), ("s1", b"e")]
-    assert publish.publish(messages) == 5
+    assert sorted(publish.publish(messages)) == [0, 1, 2, 3, 4]
     north, south = cluster.servers["north"].published, cluster.servers["south"].published
     assert [message for message in north if message[0] != "carillon:control"] == [
         ("n1", b"a"),
@@ -97,13 +98,13 @@ def test_each_server_gets_its_channels_messages_in_order_and_one_of_them_the_sta
 
 def test_a_word_about_messages_is_told_where_the_control_channel_is_behind_all_of_them(cluster: _Cluster) -> None:
     cluster.servers["north"].is_away = True
-    assert publish.publish([("s1", b"a")], [b"word"]) == 1
+    assert publish.publish([("s1", b"a")], [b"word"]) == [0]
     cluster.servers["north"].is_away = False
     publish.forget_connections()
     heard: list[tuple[str, bytes]] = []
     for server in cluster.servers.values():
         server.published = heard
-    assert publish.publish([("n1", b"b"), ("s1", b"c"), ("s2", b"d")], [b"one", b"two"]) == 3
+    assert publish.publish([("n1", b"b"), ("s1", b"c"), ("s2", b"d")], [b"one", b"two"]) == [1, 2, 0]
     assert heard == [
         ("s1", b"c"),
         ("s2", b"d"),
@@ -111,7 +112,7 @@ def test_a_word_about_messages_is_told_where_the_control_channel_is_behind_all_o
         ("carillon:control", b"one"),
         ("carillon:control", b"two"),
     ]
-    assert publish.publish([("s1", b"e")], [b"three"]) == 1
+    assert publish.publish([("s1", b"e")], [b"three"]) == [0]
     assert heard[5:] == [("s1", b"e"), ("carillon:control", b"three")]
 
 
@@ -119,16 +120,34 @@ def test_a_server_that_is_away_holds_up_no_other(cluster: _Cluster, monkeypatch:
     cluster.servers["north"].is_away = True
     for number, second in enumerate((10.0, 10.1, 10.2, 11.5)):
         _at(monkeypatch, second)
-        assert publish.publish([("n1", b"lost"), ("s1", b"%d" % number)]) == 1
+        assert publish.publish([("n1", b"lost"), ("s1", b"%d" % number)]) == [1]
     assert cluster.servers["south"].published == [("s1", b"0"), ("s1", b"1"), ("s1", b"2"), ("s1", b"3")]
     # It is left alone for a second after a failure, and as often the others are asked who has its slots.
     assert (cluster.servers["north"].tries, cluster.asked) == (2, 2)
 
 
 def test_what_nobody_has_is_dropped_and_the_servers_are_asked_anew(cluster: _Cluster) -> None:
-    assert publish.publish([("x", b"nowhere"), ("s1", b"here")]) == 1
+    assert publish.publish([("x", b"nowhere"), ("s1", b"here")]) == [1]
     assert cluster.servers["south"].published == [("s1", b"here")]
     assert cluster.asked == 1
+
+
+def test_the_events_counted_as_published_are_those_whose_messages_were_taken(cluster: _Cluster) -> None:
+    cluster.servers["north"].is_away = True
+    messages = [("n1", b"a"), ("s1", b"b"), ("x", b"c"), ("s1", b"d"), ("n2", b"e")]
+    counts = fan_out.Counts()
+    fan_out.after_commit(Delivery(messages=messages, owners=[7, 8, 8, 9, 9]), counts)
+    assert counts._counts == {8: 1, 9: 1}
+
+
+def test_a_chunk_counts_the_notifications_that_the_taken_messages_tell(
+    cluster: _Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.servers["north"].is_away = True
+    told: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(chunks, "progress", lambda *given: told.append(given))
+    chunks._after_commit(7, 1, chunks._Done(messages=[("n1", b"a"), ("s1", b"b")], told=[100, 20]))
+    assert told == [(7, 1, 20, None)]
 
 
 def test_a_cluster_that_cannot_be_asked_at_all_is_left_alone_for_a_while(
@@ -142,5 +161,5 @@ def test_a_cluster_that_cannot_be_asked_at_all_is_left_alone_for_a_while(
 
     link = publish._Link(away)
     monkeypatch.setattr(publish, "_link", lambda: link)
-    assert [publish.publish([("s1", b"x")]) for _ in range(3)] == [0, 0, 0]
+    assert [publish.publish([("s1", b"x")]) for _ in range(3)] == [[], [], []]
     assert len(tried) == 1
