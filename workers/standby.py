@@ -2,6 +2,9 @@
 
 So an outage of the broker delays by seconds, and leaves no backlog to work off after it. What is to be done PostgreSQL
 says, as ever: the sweeper finds it, and what it would queue is run instead. Lanes are not kept apart meanwhile.
+
+Another thread looks whether the broker is there, however long that work takes: while it counts as away, nothing is sent
+from the whole process.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from workers.sweep import sweep
 LOOK_S = 1.0
 #: Looks that must fail in a row: on a busy machine one answer may take longer.
 LOOKS = 2
-#: How long pending events are fanned out before the next look: a stopped broker takes `LOOK_S` to be seen, each time.
+#: How long pending events are fanned out before what else is left is looked for.
 WORK_S = 5.0
 #: What is written to see whether the broker takes anything: one that is full answers, and refuses.
 KEY = "carillon:standby"
@@ -41,19 +44,35 @@ KEY_MS = 5_000
 
 @signals.worker_process_init.connect
 def _start(**_: Any) -> None:
-    threading.Thread(target=_stand_by, name="standby", daemon=True).start()
+    never = threading.Event()
+    threading.Thread(target=lambda: watch(_question(), never), name="broker-watch", daemon=True).start()
+    threading.Thread(target=stand_by, args=(never,), name="standby", daemon=True).start()
 
 
-def _stand_by() -> None:
+def watch(takes_messages: Callable[[], bool], stopping: threading.Event) -> None:
+    """Say in `broker.away` whether the broker is there, until `stopping` is set."""
+    while not stopping.is_set():
+        _unfailing(partial(look, takes_messages))
+        stopping.wait(LOOK_S)
+
+
+def stand_by(stopping: threading.Event) -> None:
+    """Do what is to be done whenever the broker is away, until `stopping` is set and it is away."""
     broker.stand_in()
-    takes_messages = _question()
     while True:
-        try:
-            look(takes_messages)
-        except Exception as error:
-            # The thread goes on: nobody would start it again.
-            log().error("standby.failed", reason=type(error).__name__, where=place_of(error))
-        threading.Event().wait(LOOK_S)
+        broker.away.wait()
+        if stopping.is_set():
+            return
+        _unfailing(work)
+        stopping.wait(LOOK_S)
+
+
+def _unfailing(step: Callable[[], None]) -> None:
+    try:
+        step()
+    except Exception as error:
+        # The thread goes on: nobody would start it again.
+        log().error("standby.failed", reason=type(error).__name__, where=place_of(error))
 
 
 def _question() -> Callable[[], bool]:
@@ -69,7 +88,7 @@ def _question() -> Callable[[], bool]:
 
 
 def look(takes_messages: Callable[[], bool]) -> None:
-    """See whether the broker is there; while it is not, fan out what is pending and sweep, once."""
+    """See whether the broker is there, once."""
     tries = 1 if broker.away.is_set() else LOOKS
     if any(takes_messages() for _ in range(tries)):
         if broker.away.is_set():
@@ -79,6 +98,10 @@ def look(takes_messages: Callable[[], bool]) -> None:
     if not broker.away.is_set():
         log().warning("broker.away")
         broker.away.set()
+
+
+def work() -> None:
+    """Fan out what is pending and sweep, once."""
     with patience("standby"):
         suspect_predecessors()
     in_every_database("standby", _work)

@@ -12,9 +12,11 @@ from typing import Any
 
 from kombu.transport import redis as broker
 
+import api.nudges
 import api.wake
 import workers.chunks
 import workers.fan_out
+import workers.linger
 from api.app import create_app
 from shared.databases import SHARED
 from tests.fault import triggers
@@ -24,6 +26,8 @@ from workers.publish import Message, publish
 __all__ = ["app", "create_app"]
 
 _wake = api.wake.Waker.wake
+_nudge: Callable[[str], bytes] = api.nudges._nudge
+_wait: Callable[[workers.linger.Linger, float], bool] = workers.linger.Linger._wait
 _put: Callable[..., None] = broker.Channel._put
 
 
@@ -40,6 +44,17 @@ def _wake_unless_told(waker: api.wake.Waker, database: str = SHARED) -> None:
         _wake(waker, database)
 
 
+def _nudge_unless_told(database: str) -> bytes:
+    if triggers.take(triggers.DIE_BEFORE_NUDGE):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _nudge(database)
+
+
+def _wait_and_tell(linger: workers.linger.Linger, seconds: float) -> bool:
+    with triggers.lingering():
+        return _wait(linger, seconds)
+
+
 def _put_twice_if_told(channel: Any, queue: str, message: Any, **rest: Any) -> None:
     _put(channel, queue, message, **rest)
     if triggers.is_set(triggers.DOUBLE):
@@ -50,6 +65,8 @@ for place, name, faulty in (
     (workers.fan_out, "publish", _publish_unless_told),
     (workers.chunks, "publish", _publish_unless_told),
     (api.wake.Waker, "wake", _wake_unless_told),
+    (api.nudges, "_nudge", _nudge_unless_told),
+    (workers.linger.Linger, "_wait", _wait_and_tell),
     (broker.Channel, "_put", _put_twice_if_told),
 ):
     setattr(place, name, faulty)

@@ -57,6 +57,7 @@ class Load:
         self._busy = 0
         self.began = 0.0
         self._numbers = itertools.count()
+        self._turns = itertools.count()
         self._stopping = False
         self._streams_tasks: list[asyncio.Task[None]] = []
         self._poster_tasks: list[asyncio.Task[None]] = []
@@ -100,6 +101,11 @@ class Load:
         """Post one event to each of these at once; they are acknowledged afterwards, and owed unless told otherwise."""
         events = [self._certificate(number, **data) for number in recipients]
         self._on_loop(self._post_until_acknowledged(0, events, owed=owed))
+
+    def post_apart(self, recipients: list[int]) -> None:
+        """Post one event to each of these, each in a request of its own, all at once to one API process."""
+        events = [self._certificate(number) for number in recipients]
+        self._on_loop(self._post_apart(next(self._turns), events))
 
     def insert(self, session: psycopg.Connection[Row], recipients: list[int]) -> list[str]:
         """Publish events within a producer's own transaction; they count once `acknowledge` is called after it."""
@@ -224,6 +230,9 @@ class Load:
 
     def _envelope(self, id: str, type: str, data: dict[str, Any]) -> dict[str, Any]:
         return {"specversion": "1.0", "id": id, "source": "/load", "type": type, "tenant": self.tenant, "data": data}
+
+    async def _post_apart(self, turn: int, events: list[tuple[dict[str, Any], int]]) -> None:
+        await asyncio.gather(*(self._post_until_acknowledged(turn, [event]) for event in events))
 
     async def _post_until_acknowledged(
         self, turn: int, events: list[tuple[dict[str, Any], int]], *, owed: bool = True

@@ -13,10 +13,12 @@ import argparse
 import os
 import platform
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
@@ -35,12 +37,29 @@ from tests.zygote import Zygote
 STATE = PROJECT_ROOT / ".cache" / "faults.json"
 TABLE = PROJECT_ROOT / "docs" / "faults.md"
 
+#: What a result depends on.
+CODE = ("api", "workers", "shared", "migrations", "beat_schedule.py", "tests")
+
 Entry = dict[str, Any]
 
 
 def entry_of(result: Result) -> Entry:
     """Return a result as it is kept."""
-    return {**asdict(result), "passed": result.passed, "at": time.strftime("%Y-%m-%d")}
+    return {**asdict(result), "passed": result.passed, "at": time.strftime("%Y-%m-%d"), "commit": commit()}
+
+
+def commit() -> str:
+    """Return the short name of the commit whose code runs here, with `+` where that was changed since."""
+    named, changed = (_git(*words) for words in (("rev-parse", "--short=7", "HEAD"), ("status", "--porcelain", *CODE)))
+    return (named or "no commit") + ("+" if changed else "")
+
+
+def _git(*words: str) -> str:
+    try:
+        asked = subprocess.run(["git", *words], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return asked.stdout.strip()
 
 
 HEADER = f"""# What was done to it, and what came of it
@@ -90,7 +109,19 @@ def _footer(state: dict[str, Entry]) -> str:
     return (
         f"\n{len(entries)} of {len(FAULTS)} faults, {times} injections, {acknowledged:,} acknowledged events, "
         f"{minutes:.0f} minutes on {machine}; last run {last}.\n"
+        f"\nRun in several calls, where there is more than one commit: {_commits(entries)}.\n"
     )
+
+
+def _commits(entries: list[Entry]) -> str:
+    """Tell which rows ran which code: of the commit of most rows how many, of each other one their names."""
+    commits = Counter(entry["commit"] for entry in entries)
+    (most, many), *others = commits.most_common() or [("none", 0)]
+    told = [f"`{most}` ({many} rows)"]
+    for name, _ in others:
+        rows = ", ".join(entry["name"] for entry in entries if entry["commit"] == name)
+        told.append(f"`{name}` ({rows})")
+    return "; ".join(told)
 
 
 def tell(result: Result) -> None:

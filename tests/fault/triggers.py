@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 #: The environment variable that names their folder.
@@ -14,6 +16,11 @@ DIE_BEFORE_PUBLISH = "die-before-publish"
 DROP_PUBLISH = "drop-publish"
 #: Kill this process when events were committed and no worker was woken.
 DIE_BEFORE_WAKE = "die-before-wake"
+#: Kill this process when a worker that lingers was asked to look, and not nudged.
+DIE_BEFORE_NUDGE = "die-before-nudge"
+#: Have whoever lingers say so.
+TELL_LINGERING = "tell-lingering"
+_LINGERS = "lingers-"
 #: Wake no worker, whether asked by HTTP or by the database.
 DROP_WAKE = "drop-wake"
 #: Put every message into the broker twice.
@@ -36,3 +43,27 @@ def take(name: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+@contextmanager
+def lingering() -> Iterator[None]:
+    """Say within the block that this process lingers, if somebody wants to know."""
+    if not is_set(TELL_LINGERING):
+        yield
+        return
+    file = _file(f"{_LINGERS}{os.getpid()}")
+    file.touch()
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def who_linger(folder: Path) -> set[int]:
+    """Return the processes that say so, those that died meanwhile among them."""
+    return {int(file.name.removeprefix(_LINGERS)) for file in folder.glob(f"{_LINGERS}*")}
+
+
+def forget_lingering(folder: Path, pid: int) -> None:
+    """A process that said so is dead."""
+    (folder / f"{_LINGERS}{pid}").unlink(missing_ok=True)

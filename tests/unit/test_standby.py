@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from functools import partial
 
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 from shared.broker import Probe
 from shared.errors import StartError
 from shared.settings import load_settings
+from tests.eventually import eventually
 from workers import broker, standby
 
 
@@ -40,16 +42,44 @@ def test_rabbitmq_is_asked_to_confirm_a_message_and_redis_to_keep_a_key(monkeypa
         standby._question()
 
 
-def test_two_answers_in_a_row_must_fail_and_one_brings_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it is away the work is done here, once for each look."""
-    worked: list[str] = []
-    monkeypatch.setattr(standby, "suspect_predecessors", lambda: None)
-    monkeypatch.setattr(standby, "in_every_database", lambda name, _work: worked.append(name))
+def test_two_answers_in_a_row_must_fail_and_one_brings_it_back() -> None:
     answers = iter([False, True, False, False, False, True])
     with capture_logs() as told:
         for _ in range(4):
             standby.look(lambda: next(answers))
     assert [line["event"] for line in told] == ["broker.away", "broker.back"]
-    assert worked == ["standby", "standby"]
     assert not broker.away.is_set()
     assert list(answers) == []
+
+
+def test_the_brokers_return_is_seen_while_its_stand_in_still_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins that tasks of the same process send again: what they found was stamped, and left alone for 5 s."""
+    begun, done, stopping = threading.Event(), threading.Event(), threading.Event()
+    there: list[bool] = []
+
+    def works(_name: str, _work: object) -> None:
+        begun.set()
+        done.wait()
+
+    monkeypatch.setattr(standby, "LOOK_S", 0.01)
+    monkeypatch.setattr(standby, "suspect_predecessors", lambda: None)
+    monkeypatch.setattr(standby, "in_every_database", works)
+    threads = [
+        threading.Thread(target=standby.watch, args=(lambda: bool(there), stopping)),
+        threading.Thread(target=standby.stand_by, args=(stopping,)),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        eventually(begun.is_set, within=30)
+        assert broker.away.is_set()
+        there.append(True)
+        eventually(lambda: not broker.away.is_set(), within=30)
+        assert threads[1].is_alive()
+    finally:
+        stopping.set()
+        done.set()
+        threads[0].join(30)
+        broker.away.set()
+        threads[1].join(30)
+    assert [thread.is_alive() for thread in threads] == [False, False]

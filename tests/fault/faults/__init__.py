@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fault.faults import clients, database, delivery, processes, servers, time_travel
+from tests.fault.faults import clients, database, delivery, processes, servers, time_travel, together
 
 FAULTS = [
     *processes.FAULTS,
@@ -10,5 +10,6 @@ FAULTS = [
     *database.FAULTS,
     *delivery.FAULTS,
     *clients.FAULTS,
+    *together.FAULTS,
     *time_travel.FAULTS,
 ]

@@ -32,7 +32,7 @@ def stops_reading(trial: Trial) -> None:
     """Open streams that read nothing of a flood, until the server has closed each of them."""
     recipient = trial.random.randrange(trial.load.people)
     port = trial.random.choice(trial.cluster.apis).port
-    sockets = [_silent(port, trial.load.tokens[recipient]) for _ in range(SILENT)]
+    sockets = [silent_stream(port, trial.load.tokens[recipient]) for _ in range(SILENT)]
     trial.notes["opened to read nothing"] += SILENT
     for _ in range(4):
         trial.load.post([recipient] * (FLOOD // 4), badge_title="x" * 490)
@@ -42,7 +42,8 @@ def stops_reading(trial: Trial) -> None:
         trial.notes["closed by the server"] += _is_closed(one, ends)
 
 
-def _silent(port: int, token: str) -> socket.socket:
+def silent_stream(port: int, token: str) -> socket.socket:
+    """Return a stream's socket that nobody reads from; close it."""
     plain = socket.socket()
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     plain.connect((LOOPBACK, port))

@@ -20,6 +20,9 @@ CANCEL_EVERY_S = 0.03
 _CANCEL = """
     SELECT pg_cancel_backend(pid) FROM pg_stat_activity
     WHERE application_name IN ('carillon-api', 'carillon-worker') AND state = 'active'"""
+_END = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE application_name IN ('carillon-api', 'carillon-worker') AND state <> 'idle'"""
 _DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 DEADLOCK_S = 20.0
 WRITERS = 8
@@ -37,6 +40,15 @@ def statements_time_out(trial: Trial) -> None:
     with trial.connect() as session:
         while time.monotonic() < ends:
             trial.notes["cancelled"] += len(session.execute(_CANCEL).fetchall())
+            trial.hold(CANCEL_EVERY_S)
+
+
+def sessions_ended(trial: Trial) -> None:
+    """End the sessions of API and workers that are at work, as an operator would (57P01), again and again."""
+    ends = time.monotonic() + trial.random.uniform(*CANCEL_S)
+    with trial.connect() as session:
+        while time.monotonic() < ends:
+            trial.notes["sessions ended"] += len(session.execute(_END).fetchall())
             trial.hold(CANCEL_EVERY_S)
 
 

@@ -21,7 +21,8 @@ DEADLY = "coalesce(data ->> 'badge_title', '') = 'poison'"
 
 
 @contextmanager
-def _on(trial: Trial, name: str) -> Iterator[None]:
+def on(trial: Trial, name: str) -> Iterator[None]:
+    """Have a fault on within the block."""
     file = trial.cluster.triggers / name
     file.touch()
     try:
@@ -47,7 +48,7 @@ def last_publish_dropped(trial: Trial) -> None:
     load = trial.load
     with load.silent():
         eventually(lambda: not any(load.owed()), within=TAKEN_S)
-        with _on(trial, triggers.DROP_PUBLISH):
+        with on(trial, triggers.DROP_PUBLISH):
             load.post([trial.random.randrange(load.people) for _ in range(BURST)])
             with trial.connect() as session:
                 pending = f"SELECT count(*) AS many FROM events WHERE state = 'accepted' AND NOT ({DEADLY})"
@@ -59,7 +60,7 @@ def last_publish_dropped(trial: Trial) -> None:
 
 def published_by_sql_unheard(trial: Trial) -> None:
     """Have producers commit by SQL while nobody is woken for it, by NOTIFY or otherwise."""
-    with _on(trial, triggers.DROP_WAKE), trial.connect() as session:
+    with on(trial, triggers.DROP_WAKE), trial.connect() as session:
         for _ in range(5):
             trial.load.publish(session, [trial.random.randrange(trial.load.people) for _ in range(10)])
             trial.hold(0.1, 0.5)
@@ -67,7 +68,7 @@ def published_by_sql_unheard(trial: Trial) -> None:
 
 def delivered_twice(trial: Trial) -> None:
     """Have every task delivered twice at once for a while."""
-    with _on(trial, triggers.DOUBLE):
+    with on(trial, triggers.DOUBLE):
         trial.hold(3.0, 6.0)
 
 

@@ -13,6 +13,8 @@ from tests.fault.trial import Fault, Trial
 
 #: A server that died is back after this.
 AWAY_S = (0.2, 2.0)
+#: How often within one injection.
+REPEATED = 5
 
 
 def redis_killed(trial: Trial) -> None:
@@ -55,6 +57,23 @@ def redis_full(trial: Trial) -> None:
         client.config_set("maxmemory", "0")
 
 
+def redis_flushed(trial: Trial) -> None:
+    """Empty Redis again and again for a while; its connections stay, and so do those who wait at its lists."""
+    with redis.Redis.from_url(trial.cluster.redis.url()) as client:
+        for _ in range(REPEATED):
+            client.flushall()
+            trial.hold(0.1, 0.5)
+
+
+def redis_disconnects(trial: Trial) -> None:
+    """Have Redis end every connection again and again for a while: what was asked on them is never answered."""
+    with redis.Redis.from_url(trial.cluster.redis.url()) as client:
+        for _ in range(REPEATED):
+            for kind in ("normal", "pubsub"):
+                trial.notes["connections ended"] += client.client_kill_filter(_type=kind, skipme=True)
+            trial.hold(0.1, 0.5)
+
+
 def cut_off(chosen: Callable[[Trial], Proxy], seconds: float) -> Callable[[Trial], None]:
     """Return an injection that cuts a server off: connections are reset and refused, or their bytes vanish."""
 
@@ -71,6 +90,8 @@ def cut_off(chosen: Callable[[Trial], Proxy], seconds: float) -> Callable[[Trial
 
 FAULTS = [
     Fault(name="Redis killed, back empty", inject=redis_killed),
+    Fault(name="Redis emptied, connections kept", inject=redis_flushed),
+    Fault(name="Redis ends every connection", inject=redis_disconnects),
     Fault(name="Redis stopped for 8 s", inject=redis_stopped(8.0)),
     Fault(name="PostgreSQL killed, restarted", inject=postgres_killed),
     Fault(name="Redis stopped for 60 s", inject=redis_stopped(60.0)),
