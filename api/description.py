@@ -6,6 +6,7 @@ catalog, the answers' examples, and which answer leads to which call.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -31,6 +32,16 @@ _UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 _CREDENTIALS = {get_args(deps.CurrentSubscriber)[1].dependency: (SUBSCRIBER, COOKIE)} | {
     get_args(key)[1].dependency: (PRODUCER,)
     for key in (credentials.EventsKey, credentials.DirectoryKey, credentials.OperatorKey)
+}
+#: The parts of the API, in the order in which somebody who takes it up meets them.
+_PARTS = {
+    "producers": "Post events, see how far they are, cancel them, ask why somebody was told or not.",
+    "webhooks": "Events of products that cannot be taught to post ours.",
+    "directory": "Who can be notified, who follows which topic, and the end of access.",
+    "session": "The session cookie of a browser.",
+    "inbox": "One recipient's notifications: pages, counters, marks, GraphQL.",
+    "stream": "One recipient's changes as they happen.",
+    "operators": "Health, numbers, a test of the whole way.",
 }
 #: Schemas that FastAPI adds for its own form of an error, which nobody is ever answered.
 _FASTAPIS = ("HTTPValidationError", "ValidationError")
@@ -58,8 +69,10 @@ def describe(app: FastAPI) -> Document:
     document: Document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
+    document["tags"] = [{"name": name, "description": words} for name, words in _PARTS.items()]
     for _, _, operation in _operations(document):
         _tidy(operation)
+        _name(operation)
     _add_credentials(app, document)
     for (method, path), told in stream_description.OPERATIONS.items():
         document["paths"][path][method] |= told
@@ -90,6 +103,12 @@ def _tidy(operation: Document) -> None:
     del operation["responses"]["422"]
     if any(each["in"] == "query" for each in operation.get("parameters", ())):
         operation["responses"] |= {str(status): told for status, told in problems(422).items()}
+
+
+def _name(operation: Document) -> None:
+    """Call it by its first sentence, not by its function, and put it into one part: its own, if it has one."""
+    operation["summary"] = re.split(r"[.;]\s", operation["description"], maxsplit=1)[0].rstrip(".")
+    operation["tags"] = operation["tags"][-1:]
 
 
 def _add_credentials(app: FastAPI, document: Document) -> None:

@@ -35,6 +35,11 @@ class CommandFailed(CarillonError):
     """The command could not be carried out."""
 
 
+def number_of(count: int, noun: str) -> str:
+    """Return `1 row`, `2,344 rows`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def run(app: Callable[..., Any], arguments: list[str] | None = None) -> int:
     """Run a typer application; return the exit code: 0, or 1 after one sentence on standard error, no traceback."""
     _keep_logs_apart()

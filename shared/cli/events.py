@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from shared.cli.console import CommandFailed, out
+from shared.cli.console import CommandFailed, number_of, out
 
 events_app = typer.Typer(no_args_is_help=True, help="The queue of record.")
 epoch_app = typer.Typer(no_args_is_help=True, help="The number that changes when inboxes may be numbered anew.")
@@ -41,7 +41,7 @@ def retry(
             count += overview.retry_failed(connection, tenant, source, id)
     if not count and not all_failed:
         raise CommandFailed(f"There is no failed event {id} of {source} in {tenant}.")
-    out.print(f"{count:,} events will be tried again." if count != 1 else "1 event will be tried again.")
+    out.print(f"{number_of(count, 'event')} will be tried again.")
 
 
 @epoch_app.command("renew")

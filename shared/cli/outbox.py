@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from shared.cli.console import CommandFailed, out
+from shared.cli.console import CommandFailed, number_of, out
 
 outbox_app = typer.Typer(no_args_is_help=True, help="Outboxes of producers with databases of their own.")
 _NAME = typer.Argument(help="The outbox's name in CARILLON_OUTBOXES.", metavar="NAME")
@@ -88,7 +88,7 @@ def retry(
         count = connection.execute(outbox.put_back(schema), {"positions": positions or None}).rowcount
     if not count and positions:
         raise CommandFailed("No refused event has such a position.")
-    out.print(f"{count:,} events will be taken again." if count != 1 else "1 event will be taken again.")
+    out.print(f"{number_of(count, 'event')} will be taken again.")
 
 
 def _names() -> list[str]:

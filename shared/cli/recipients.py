@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from shared.cli.console import err, out
+from shared.cli.console import err, number_of, out
 
 if TYPE_CHECKING:
     from shared.cli.import_state import Rejected, State
@@ -105,7 +105,7 @@ def _import(rows: Sequence[Row], tenant: str | None) -> list[Rejected]:
 def _conclude(state: State) -> None:
     done = state.progress
     state.end()
-    out.print(f"{done.stored:,} recipients imported, {done.rejected:,} rows rejected.")
+    out.print(f"{number_of(done.stored, 'recipient')} imported, {number_of(done.rejected, 'row')} rejected.")
     if done.rejected:
         err.print(f"What is wrong with which row: {state.report}", style="yellow", markup=False)
         raise typer.Exit(1)

@@ -179,7 +179,7 @@ def _queue(told: dict[str, Any]) -> Iterator[Finding]:
     failed = told["events"].get("failed", 0)
     if failed:
         advice = "`carillon status` says why, `carillon events retry` tries again"
-        yield Finding("warning", "failed_events", f"{failed:,} events failed", advice)
+        yield Finding("warning", "failed_events", f"{failed:,} event{'' if failed == 1 else 's'} failed", advice)
 
 
 _CHECKS: tuple[Callable[[Connection, Settings], Iterator[Finding]], ...] = (

@@ -182,7 +182,7 @@ def test_recipients_are_imported_from_ndjson_by_the_thousand(cli: Cli, tmp_path:
     assert rows(db.database_url(), "SELECT count(*) FROM recipients") == [(2_345,)]
     file.write_text('{"id": "x"}\n{"id": \n[1]\n')
     again = cli("recipients", "import", str(file), "--tenant", "acme")
-    assert (again.code, again.out) == (1, "1 recipients imported, 2 rows rejected.\n")
+    assert (again.code, again.out) == (1, "1 recipient imported, 2 rows rejected.\n")
     assert [line.partition(" (")[0] for line in again.err.splitlines()] == [
         "line 2: is not valid JSON",
         "line 3: is no JSON object",

@@ -110,6 +110,15 @@ def _example_of(document: dict[str, Any], schema: dict[str, Any]) -> Any:
     return (named.get("examples") or [None])[0]
 
 
+def test_each_call_stands_in_one_part_under_a_name_that_says_what_it_does(document: dict[str, Any]) -> None:
+    parts = [part["name"] for part in document["tags"]]
+    assert parts == ["producers", "webhooks", "directory", "session", "inbox", "stream", "operators"]
+    names = {call: (operation["tags"], operation["summary"]) for call, operation in operations(document)}
+    assert all(len(tags) == 1 and tags[0] in parts for tags, _ in names.values())
+    assert all(2 <= len(summary.split()) <= 20 for _, summary in names.values()), names
+    assert next(tags for call, (tags, _) in names.items() if "connections" in str(call)) == ["operators"]
+
+
 def test_links_lead_to_calls_that_there_are_with_parameters_that_they_have(document: dict[str, Any]) -> None:
     known = {
         operation["operationId"]: {each["name"] for each in operation.get("parameters", ())}

@@ -99,7 +99,7 @@ def test_silent_lanes_waiting_and_failed_events_are_named(doctor: Doctor, databa
     ]  # fmt: skip
     assert of(found, "workers")[0][0] == "ok"
     assert levels(found, "queue") == {"failure"}
-    assert of(found, "failed_events") == [("warning", "1 events failed")]
+    assert of(found, "failed_events") == [("warning", "1 event failed")]
 
 
 #: Run at every login, it undoes what the connection asked for, as a pooler does that drops it.
