@@ -181,17 +181,22 @@ LOST_AFTER_S = 60
 def requeue_chunks() -> TextClause:
     """Stamp the pending chunks whose message seems lost, and that nobody holds; selects them. Parameters: most, limit.
 
-    Lost: nothing in the lane was begun for 5 s, or the chunk has waited for a minute.
+    Lost: nothing in the lane was begun for 5 s, or the chunk has waited for a minute. Both are looked for once: a plan
+    that did so for each chunk read 500 of them 500 times, every second.
     """
     return text(f"""
-        UPDATE fan_out_chunks c SET tried_at = clock_timestamp()
-        FROM (SELECT p.event_key, p.number FROM fan_out_chunks p JOIN events e ON e.key = p.event_key
-              WHERE p.state = 'pending' AND e.state = 'fanning_out' AND p.attempts < :most
-                AND p.tried_at < clock_timestamp() - make_interval(secs => CASE WHEN NOT EXISTS (
-                    SELECT FROM fan_out_chunks b WHERE b.state = 'pending'
-                      AND b.tried_at >= clock_timestamp() - make_interval(secs => {LANE_IDLE_S}))
-                    THEN {LANE_IDLE_S} ELSE {LOST_AFTER_S} END)
-              ORDER BY p.event_key, p.number LIMIT :limit FOR NO KEY UPDATE OF p SKIP LOCKED) l
+        WITH lane AS MATERIALIZED (
+            SELECT CASE WHEN EXISTS (
+                SELECT FROM fan_out_chunks b WHERE b.state = 'pending'
+                  AND b.tried_at >= clock_timestamp() - make_interval(secs => {LANE_IDLE_S}))
+                THEN {LOST_AFTER_S} ELSE {LANE_IDLE_S} END AS patience),
+        lost AS MATERIALIZED (
+            SELECT p.event_key, p.number
+            FROM fan_out_chunks p JOIN events e ON e.key = p.event_key CROSS JOIN lane
+            WHERE p.state = 'pending' AND e.state = 'fanning_out' AND p.attempts < :most
+              AND p.tried_at < clock_timestamp() - make_interval(secs => lane.patience)
+            ORDER BY p.event_key, p.number LIMIT :limit FOR NO KEY UPDATE OF p SKIP LOCKED)
+        UPDATE fan_out_chunks c SET tried_at = clock_timestamp() FROM lost l
         WHERE c.event_key = l.event_key AND c.number = l.number RETURNING c.event_key, c.number""")
 
 
@@ -199,12 +204,12 @@ def requeue_chunks() -> TextClause:
 def fail_exhausted_chunks() -> TextClause:
     """Give up the pending chunks that nobody holds and whose last try ended with their worker; selects their events."""
     return text(f"""
-        UPDATE fan_out_chunks c SET state = 'failed'
-        FROM (SELECT p.event_key, p.number FROM fan_out_chunks p
-              WHERE p.state = 'pending' AND p.attempts >= :most
-                AND p.tried_at < clock_timestamp() - make_interval(secs => {LANE_IDLE_S})
-              FOR NO KEY UPDATE OF p SKIP LOCKED) l
-        JOIN events e ON e.key = l.event_key
+        WITH lost AS MATERIALIZED (
+            SELECT p.event_key, p.number FROM fan_out_chunks p
+            WHERE p.state = 'pending' AND p.attempts >= :most
+              AND p.tried_at < clock_timestamp() - make_interval(secs => {LANE_IDLE_S})
+            FOR NO KEY UPDATE OF p SKIP LOCKED)
+        UPDATE fan_out_chunks c SET state = 'failed' FROM lost l JOIN events e ON e.key = l.event_key
         WHERE c.event_key = l.event_key AND c.number = l.number RETURNING c.event_key, {NAMED}""")
 
 

@@ -15,8 +15,9 @@ _TOMBSTONE = (
     "deleted_at = coalesce(CAST(:now AS timestamptz), now()), deleted_for = :reason, "
     "title = '', message = '', action_url = NULL, metadata = '{}'"
 )
-#: The clock that a job goes by: the one that it was given, else the database's.
-_NOW = "coalesce(CAST(:now AS timestamptz), now())"
+#: The clock that a job goes by: the one that it was given, else the database's. As a query of its own: in line,
+#: `coalesce` is nothing that row-level security trusts, so that no index served it and all that is to expire was read.
+_NOW = "(SELECT coalesce(CAST(:now AS timestamptz), now()))"
 _COUNTED = """
     count(*) FILTER (WHERE c.read_at IS NULL) AS unread, count(*) FILTER (WHERE c.seen_at IS NULL) AS unseen,
     count(*) FILTER (WHERE c.archived_at IS NULL) AS total, array_agg(c.id ORDER BY c.id) AS ids"""
@@ -97,18 +98,21 @@ _CAP = """coalesce((SELECT u.cap FROM unnest(CAST(:tenants AS text[]), CAST(:cap
 
 
 @cache
-def over_cap() -> TextClause:
-    """Select inboxes with more than their cap created since they were capped: key, excess.
+def over_caps() -> TextClause:
+    """Select of the next `inboxes` inboxes, in key order: the last key (null: there are none), those over their cap
+    (keys) with their excesses, and those that got something since the caps of types were last kept there (typed).
 
     `capped` is the ordinal up to which everything is gone: arithmetic finds what is due, where a look for the oldest
-    row that is left would step over hundreds of tombstones in every inbox. Parameters: cap, and those of some tenants
-    (tenants, caps); least (the least of all these), after, limit.
+    row that is left would step over hundreds of tombstones in every inbox. So many inboxes and no more are read,
+    however few of them are due. Parameters: cap, and those of some tenants (tenants, caps); least (the least of all
+    these), after, inboxes.
     """
+    is_over = f"FILTER (WHERE i.over > :least AND i.over > {_CAP})"
     return text(f"""
-        SELECT f.key, f.over - f.cap AS excess FROM (
-            SELECT i.key, i.created - i.capped AS over, {_CAP} AS cap FROM inboxes i
-            WHERE i.created - i.capped > :least AND i.key > :after) f
-        WHERE f.over > f.cap ORDER BY f.key LIMIT :limit""")
+        SELECT max(i.key) AS last, array_agg(i.key) {is_over} AS keys, array_agg(i.over - {_CAP}) {is_over} AS excesses,
+               array_agg(i.key) FILTER (WHERE i.got_some) AS typed
+        FROM (SELECT i.key, i.tenant, i.created - i.capped AS over, i.created > i.type_capped AS got_some
+              FROM inboxes i WHERE i.key > :after ORDER BY i.key LIMIT :inboxes) i""")
 
 
 @cache
@@ -132,13 +136,6 @@ def cap_these() -> TextClause:
                   FROM per_inbox p WHERE i.key = p.key RETURNING {_TOLD}, p.many),
         gone AS ({_GONE})
         SELECT d.epoch, m.* FROM moved m CROSS JOIN deployment d WHERE m.many > 0 ORDER BY m.key""")
-
-
-@cache
-def new_to_type_caps() -> TextClause:
-    """Select inboxes that got something since the caps of types were last kept there: key. Parameters: after, limit."""
-    return text("""
-        SELECT i.key FROM inboxes i WHERE i.created > i.type_capped AND i.key > :after ORDER BY i.key LIMIT :limit""")
 
 
 @cache
