@@ -17,6 +17,7 @@ from shared import db, events
 from shared.databases import home_of_all
 from shared.errors import Unavailable
 from shared.events import Posting, Status
+from shared.logs import log
 from shared.statements import arun
 
 #: Transactions of one database under way at a time that postings share. With one, a posting waits for half a commit
@@ -184,6 +185,22 @@ class _Door:
 
 
 async def _store(posting: Posting, registers: bool, lock_timeout_ms: int | None = None) -> list[Status]:
+    """Store the events; once more, on a new connection, where the one that it had is gone.
+
+    Up to `MOST_EVENTS` postings share it, and one cut would be the 503 of all. Where the cut came after the commit, the
+    events are there already: their key lets nothing be stored twice, and the second try finds them as `duplicate`,
+    which is what a producer that was answered 503 would have been told.
+    """
+    try:
+        return await _store_once(posting, registers, lock_timeout_ms)
+    except Unavailable as error:
+        if not db.is_cut(error.__cause__):
+            raise
+        log().warning("accept.tried_again", events=len(posting.events))
+        return await _store_once(posting, registers, lock_timeout_ms)
+
+
+async def _store_once(posting: Posting, registers: bool, lock_timeout_ms: int | None) -> list[Status]:
     async with db.async_transaction(*posting.tenants, lock_timeout_ms=lock_timeout_ms) as connection:
         return await arun(connection, events.accept(posting, registers))
 

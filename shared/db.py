@@ -209,6 +209,11 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, (OperationalError, psycopg.OperationalError))
 
 
+def is_cut(error: BaseException | None) -> bool:
+    """Tell whether the connection is gone on which it happened: the next one is made anew, as are all of the pool."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
 def is_unmigrated(error: BaseException) -> bool:
     """Tell whether a migration would help."""
     return sqlstate_of(error) in UNMIGRATED

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import httpx
 import psycopg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from api import acceptance
 from shared import cloudevent
+from shared import db as db_module
 from shared.events import Posting, posting_of
 from tests.directory import Row
 from tests.producers import BATCHED, counted_statements, envelope, make_key, post, stored
@@ -143,3 +146,66 @@ async def test_what_no_transaction_takes_in_time_is_answered_503(
 
 def _waiting(db: psycopg.Connection[Row]) -> list[Row]:
     return db.execute("SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'events'::regclass").fetchall()
+
+
+def _end(db: psycopg.Connection[Row], which: str) -> int:
+    """End the API's connections that `which` holds for, as a failing-over server does; return how many those were."""
+    ended = db.execute(
+        "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity"
+        f" WHERE datname = current_database() AND application_name = 'carillon-api' AND {which}"
+    )
+    return len(ended.fetchall())
+
+
+async def test_postings_whose_connection_dies_are_stored_on_another_one(
+    ready: tuple[httpx.AsyncClient, str],
+    db: psycopg.Connection[Row],
+    configured: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fails with a single try: one cut is the 503 of all that share the transaction."""
+    monkeypatch.setattr(acceptance, "LOCK_TIMEOUT_MS", 60_000)
+    with db.transaction():
+        db.execute("LOCK TABLE events IN EXCLUSIVE MODE")
+        posted = asyncio.create_task(all_at_once(*ready, *(f"e{number}" for number in range(40))))
+        async with asyncio.timeout(30):
+            while not await asyncio.to_thread(_waiting, db):
+                await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(_end, db, "wait_event_type = 'Lock'") >= 1
+    answers = await posted
+    assert [(each.status_code, each.json()["events"]) for each in answers] == [
+        (202, [{"id": f"e{number}", "status": "accepted"}]) for number in range(40)
+    ]
+    assert stored(configured["CARILLON_DATABASE_URL"]) == 41
+
+
+async def test_a_cut_after_the_commit_stores_nothing_twice(
+    ready: tuple[httpx.AsyncClient, str], configured: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever lost the answer to its COMMIT cannot know of it: the second try finds the events there."""
+    once, cuts = acceptance._store_once, [DBAPIError("COMMIT", {}, Exception(), connection_invalidated=True)]
+
+    async def cut_behind(*given: Any) -> Any:
+        told = await once(*given)
+        if cuts:
+            raise db_module.too_busy() from cuts.pop()
+        return told
+
+    monkeypatch.setattr(acceptance, "_store_once", cut_behind)
+    answer = await post(*ready, envelope("e1"))
+    assert (answer.status_code, answer.json()["events"]) == (202, [{"id": "e1", "status": "duplicate"}])
+    assert stored(configured["CARILLON_DATABASE_URL"]) == 2
+
+
+async def test_one_cut_more_is_answered_503(
+    ready: tuple[httpx.AsyncClient, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that fails over is not asked for ever: the producer comes back."""
+    tries: list[object] = []
+
+    async def cut(*given: object) -> Any:
+        tries.append(given)
+        raise db_module.too_busy() from DBAPIError("COMMIT", {}, Exception(), connection_invalidated=True)
+
+    monkeypatch.setattr(acceptance, "_store_once", cut)
+    assert ((await post(*ready, envelope("e1"))).status_code, len(tries)) == (503, 2)

@@ -38,7 +38,10 @@ def read_of(plan: dict[str, Any], table: str) -> float:
     scans = [node for node in nodes(plan) if node.get("Relation Name") == table]
     assert scans, plan
     thrown = ("Rows Removed by Filter", "Rows Removed by Index Recheck")
-    return sum(scan["Actual Loops"] * (scan["Actual Rows"] + sum(scan.get(one, 0) for one in thrown)) for scan in scans)
+    read: float = sum(
+        scan["Actual Loops"] * (scan["Actual Rows"] + sum(scan.get(one, 0) for one in thrown)) for scan in scans
+    )
+    return read
 
 
 def explained(connection: Connection, statement: Any, given: dict[str, Any]) -> dict[str, Any]:
