@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.datastructures import State
 
 from api import (
     directory,
@@ -94,44 +95,58 @@ async def _stop(waker: Waker) -> None:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.publisher = Publisher()
-    app.state.waker = Waker()
-    app.state.acceptance = Acceptance()
-    app.state.hub = Hub()
-    app.state.rates = Rates(app.state.hub.redis)
-    app.state.denied = Denied(app.state.rates)
-    app.state.sign_in = SignIn(app.state.hub.redis, app.state.rates)
-    app.state.watch = Watch(app.state.hub, app.state.sign_in)
-    app.state.measures = Measures(app.state.hub)
-    app.state.overview = Overview(app.state.measures)
-    app.state.ops_pages = 0
-    app.state.waker.start()
-    app.state.waker.start_asking()
-    app.state.rates.start()
-    app.state.denied.start()
-    await app.state.sign_in.start()
-    await app.state.hub.start()
-    await app.state.watch.start()
-    await app.state.measures.start()
+    _make_parts(app.state)
+    await _start_parts(app.state)
     listening = asyncio.create_task(listen_for_events(app.state.waker.wake))
     tune_gc()
     log().info("api.started")
     with drain_on_signal(app.state.hub):
         yield
+    await _stop_parts(app.state, listening)
+    log().info("api.stopped")
+
+
+def _make_parts(parts: State) -> None:
+    """Make what requests find in the application's state (`api/deps.py`)."""
+    parts.publisher = Publisher()
+    parts.waker = Waker()
+    parts.acceptance = Acceptance()
+    parts.hub = Hub()
+    parts.rates = Rates(parts.hub.redis)
+    parts.denied = Denied(parts.rates)
+    parts.sign_in = SignIn(parts.hub.redis, parts.rates)
+    parts.watch = Watch(parts.hub, parts.sign_in)
+    parts.measures = Measures(parts.hub)
+    parts.overview = Overview(parts.measures)
+    parts.ops_pages = 0
+
+
+async def _start_parts(parts: State) -> None:
+    parts.waker.start()
+    parts.waker.start_asking()
+    parts.rates.start()
+    parts.denied.start()
+    await parts.sign_in.start()
+    await parts.hub.start()
+    await parts.watch.start()
+    await parts.measures.start()
+
+
+async def _stop_parts(parts: State, listening: asyncio.Task[None]) -> None:
+    """End everything, at once where nothing of it needs another; the database's connections, which all need, last."""
     await asyncio.gather(
         _closed("listening", end(listening)),
-        _closed("measures", app.state.measures.stop()),
-        _closed("watch", app.state.watch.stop()),
-        _closed("hub", app.state.hub.stop()),
-        _closed("sign-in", app.state.sign_in.stop()),
-        _closed("rates", app.state.rates.stop()),
-        _closed("denied", app.state.denied.stop()),
-        _closed("waker", _stop(app.state.waker)),
-        _closed("publisher", app.state.publisher.close()),
+        _closed("measures", parts.measures.stop()),
+        _closed("watch", parts.watch.stop()),
+        _closed("hub", parts.hub.stop()),
+        _closed("sign-in", parts.sign_in.stop()),
+        _closed("rates", parts.rates.stop()),
+        _closed("denied", parts.denied.stop()),
+        _closed("waker", _stop(parts.waker)),
+        _closed("publisher", parts.publisher.close()),
     )
     await _closed("database", db.close_async_engines())
     await _closed("traces", asyncio.to_thread(traces.end))
-    log().info("api.stopped")
 
 
 def create_app() -> FastAPI:

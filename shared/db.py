@@ -40,6 +40,8 @@ TCP_USER_TIMEOUT_MS = 5_000
 KEEPALIVE_IDLE_S = 10
 KEEPALIVE_INTERVAL_S = 2
 CONNECT_TIMEOUT_S = 3
+#: A server that starts is ready within half a second.
+ASKED_AGAIN_S = 0.2
 #: Waiting longer for a free connection only lengthens the queue: 503 tells the client to come back.
 POOL_TIMEOUT_S = 2
 #: Connections of an API process for /metrics and the operators' page: both look at most every second or two.
@@ -296,18 +298,21 @@ def wait_for_database(url: str, within: float) -> None:
     engine = create_engine(sqlalchemy_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
     deadline = time.monotonic() + within
     try:
-        while True:
-            try:
-                with engine.connect():
-                    return
-            except OperationalError as error:
-                if time.monotonic() > deadline:
-                    where = make_url(url).render_as_string(hide_password=True)
-                    reason = reason_of(error.orig)
-                    raise StartError(
-                        f"The database at {where} does not answer ({reason}): start it, or correct "
-                        f"CARILLON_DATABASE_URL."
-                    ) from None
-                time.sleep(0.2)
+        while (refusal := _refusal_of(engine)) is not None:
+            if time.monotonic() > deadline:
+                where = make_url(url).render_as_string(hide_password=True)
+                raise StartError(
+                    f"The database at {where} does not answer ({refusal}): start it, or correct CARILLON_DATABASE_URL."
+                )
+            time.sleep(ASKED_AGAIN_S)
     finally:
         engine.dispose()
+
+
+def _refusal_of(engine: Engine) -> str | None:
+    """Return why there is no connection to be had; None where there is."""
+    try:
+        with engine.connect():
+            return None
+    except OperationalError as error:
+        return reason_of(error.orig)
