@@ -163,7 +163,7 @@ def _inboxes(tenants: int, each: int) -> list[Inbox]:
         (3, 1, [3]),
         (1, HEADS_IN_ONE_QUERY, [HEADS_IN_ONE_QUERY]),
         (1, HEADS_IN_ONE_QUERY + 1, [HEADS_IN_ONE_QUERY, 1]),
-        (3, 100, [200, 100]),
+        (3, 200, [400, 200]),
         (2 * TENANTS_IN_ONE_QUERY + 1, 2, [2 * TENANTS_IN_ONE_QUERY, 2 * TENANTS_IN_ONE_QUERY, 2]),
     ],
 )

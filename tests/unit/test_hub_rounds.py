@@ -20,10 +20,10 @@ from shared.cursor import Cursor
 from shared.databases import SHARED
 from shared.settings import settings
 
-#: Python calls of a round for each inbox: sorting it out, its mark, and its part of a query's five arrays.
+#: Python calls of a round for each inbox: all are for its mark; a query's five arrays are made without one.
 CALLS_FOR_EACH = 3
-#: And of a query and of a round.
-CALLS_FOR_A_QUERY = 100
+#: And of a query, with the turns that others have meanwhile.
+CALLS_FOR_A_QUERY = 250
 INTERVAL_S = 60.0
 
 
@@ -107,10 +107,10 @@ async def test_a_round_asks_of_few_inboxes_at_once_and_of_all_of_them(monkeypatc
     assert keys == list(range(1, len(rounds.inboxes) + 1))
     assert rounds.queries[3] == {
         "tenants": '{"north"}',
-        "recipients": '{"r750"}',
+        "recipients": f'{{"r{3 * HEADS_IN_ONE_QUERY}"}}',
         "epochs": "{1}",
         "seqs": "{7}",
-        "keys": "{751}",
+        "keys": f"{{{3 * HEADS_IN_ONE_QUERY + 1}}}",
     }
 
 
