@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Protocol
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -32,7 +33,7 @@ def drain_on_signal(hub: Drainable) -> Iterator[None]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    def handle(number: int, frame: Any) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(drain)
         handler = before[signal.Signals(number)]
         if callable(handler):

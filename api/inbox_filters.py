@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Depends, Query
 
@@ -14,6 +14,7 @@ from shared.errors import FieldError, InvalidInput, MalformedBody
 from shared.frames import PRIORITIES, dumps
 from shared.inbox_filter import Filter
 from shared.settings import settings
+from shared.statements import Row
 from shared.strict_json import loads
 
 #: Values of one filter; the catalog has some 80 types.
@@ -132,6 +133,6 @@ def before_of(after: str | None) -> int | None:
     return int(number)
 
 
-def end_cursor(row: Any) -> str:
+def end_cursor(row: Row) -> str:
     """Return the `endCursor` of a page whose last row is `row`."""
     return f"{AFTER_PREFIX}{row['ordinal']}"

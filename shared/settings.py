@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import SettingsError
@@ -287,9 +288,9 @@ def runtime_file(data_dir: Path) -> Path:
     return data_dir / "runtime.json"
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: ErrorDetails) -> str:
     setting, *within = error["loc"] or ("settings",)
-    name = f"CARILLON_{setting.upper()}" if error["loc"] else setting
+    name = f"CARILLON_{str(setting).upper()}" if error["loc"] else str(setting)
     place = f"{'.'.join(str(step) for step in within)}: " if within else ""
     return f"{name}: {place}{error['msg'].removeprefix('Value error, ')}."
 

@@ -6,8 +6,11 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
 
 #: Asymmetric ones need a public key or a key set; `none` is no algorithm.
 Algorithm = Literal[
@@ -46,7 +49,7 @@ def require_https(name: str, url: str, *, production: bool) -> None:
         raise ValueError(f"CARILLON_{name.upper()} must be a URL such as https://accounts.example/path")
 
 
-def require_one_signer(settings: Any) -> None:
+def require_one_signer(settings: Settings) -> None:
     """Raise ValueError where tokens could be signed in two ways, or by an algorithm that does not fit the way."""
     named = [name for name in SIGNERS if getattr(settings, name) is not None]
     if len(named) > 1:
@@ -60,14 +63,14 @@ def require_one_signer(settings: Any) -> None:
         require_https("jwt_jwks_url", settings.jwt_jwks_url, production=settings.environment == "production")
 
 
-def _require_long_secret(settings: Any) -> None:
+def _require_long_secret(settings: Settings) -> None:
     """RFC 7518, section 3.2: a key for HMAC is at least as long as the hash."""
     secret, algorithm = settings.jwt_secret, settings.jwt_algorithm or "HS256"
     if secret is not None and 8 * len(secret.get_secret_value().encode()) < int(algorithm[2:]):
         raise ValueError(f"CARILLON_JWT_SECRET must be at least {int(algorithm[2:]) // 8} bytes long for {algorithm}")
 
 
-def require_introspection(settings: Any) -> None:
+def require_introspection(settings: Settings) -> None:
     """Raise ValueError where it is half told how the host is asked about its sessions."""
     url, cookie = settings.session_introspection_url, settings.session_introspection_cookie
     if (url is None) != (cookie is None):
@@ -82,7 +85,7 @@ def require_introspection(settings: Any) -> None:
 _NODE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s@:/?\[\]]+):[0-9]{1,5}")
 
 
-def require_cluster(settings: Any) -> None:
+def require_cluster(settings: Settings) -> None:
     """Raise ValueError where a Redis Cluster is told of in part, or what it does not do is left to it."""
     nodes = settings.redis_cluster_nodes
     if not nodes:
@@ -99,7 +102,7 @@ def require_cluster(settings: Any) -> None:
         raise ValueError("a Redis Cluster keeps no results of Celery: set CARILLON_RESULT_URL to a Redis of its own")
 
 
-def require_fit_for_production(settings: Any) -> None:
+def require_fit_for_production(settings: Settings) -> None:
     """Raise ValueError for what a laptop may have and production must not."""
     needed = ("database_url", "redis_url", "broker_url", "secret_key", "flower_password")
     missing = [f"CARILLON_{name.upper()}" for name in needed if getattr(settings, name) is None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -33,7 +34,7 @@ def audit(
     out.print(table if rows else "There is no entry.")
 
 
-def _cells(row: Any) -> list[str]:
+def _cells(row: Mapping[str, Any]) -> list[str]:
     """Return an entry's cells; names came from strangers, so nothing in them moves a cursor or marks text up."""
     from rich.markup import escape
 

@@ -113,7 +113,7 @@ def fields_of(problem: CarillonError) -> str:
     return f" {told}." if told else ""
 
 
-def _database(problem: Any) -> str | None:
+def _database(problem: BaseException) -> str | None:
     """Return the sentence for what psycopg said through SQLAlchemy: away, not migrated, or nothing foreseen (None)."""
     from shared.db import is_unmigrated, reason_of
 
