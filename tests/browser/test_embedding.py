@@ -223,6 +223,25 @@ def test_the_example_application_works(embedded: Callable[..., Page], api_server
     eventually(lambda: inbox(api_server.url)["nodes"] == [], within=30)
 
 
+#: What `npm run dev` starts, on a free port.
+_DEVELOPMENT_SERVER = """
+    const server = await (await import("vite")).createServer({ server: { port: 0 }, logLevel: "error" });
+    await server.listen();
+    const { status, headers } = await fetch(`${server.resolvedUrls.local[0]}carillon-token`);
+    console.log(status, headers.get("content-type"));
+    await server.close();
+"""
+
+
+def test_the_example_application_signs_somebody_in_where_it_is_developed(
+    api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(EXAMPLE)
+    monkeypatch.setenv("VITE_CARILLON_URL", api_server.url)
+    told = run("node", "--input-type=module", "--eval", _DEVELOPMENT_SERVER, folder=EXAMPLE)
+    assert told.split() == ["200", "application/json"]
+
+
 def test_the_minified_modules_do_what_the_source_does(
     embedded: Callable[..., Page], api_server: ApiServer, tmp_path: Path
 ) -> None:

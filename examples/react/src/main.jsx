@@ -1,4 +1,6 @@
-// A host application in React: a bell, a summary, and a list with looks of its own.
+// A host application in React: a bell, a summary, and a list with looks of its own. Beside a Carillon that lets its origin
+// in, `CARILLON_ALLOWED_ORIGINS=http://localhost:5173 make up`, it runs with `npm ci` and `npm run dev` in this folder.
+// (`VITE_CARILLON_URL` names a Carillon elsewhere.)
 
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
@@ -6,7 +8,7 @@ import { NotificationBell, NotificationItem, NotificationList, NotificationProvi
 
 const options = {
   baseUrl: import.meta.env.VITE_CARILLON_URL ?? "http://localhost:8000",
-  // This application's server says who is signed in here.
+  // This application's server says who is signed in here; in development vite.config.js does.
   auth: async () => (await (await fetch("/carillon-token")).json()).token,
 };
 
