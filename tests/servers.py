@@ -156,10 +156,11 @@ class Worker(Child):
 
 
 class Beat(Child):
-    """A Celery beat process; ready at once, as it only sends."""
+    """A Celery beat process; ready at once, as it only sends. `hasty`: each job is due every second."""
 
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
-        arguments = [sys.executable, "-m", "celery", "-A", "workers.app:app", "beat", "--pidfile=", "--loglevel=INFO"]
+    def __init__(self, environment: dict[str, str], log: Path, *, hasty: bool = False) -> None:
+        program = "tests.hasty_beat" if hasty else "celery"
+        arguments = [sys.executable, "-m", program, "-A", "workers.app:app", "beat", "--pidfile=", "--loglevel=INFO"]
         super().__init__(arguments, environment, log)
 
 

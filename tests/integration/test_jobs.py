@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
 from uuid import UUID
@@ -225,26 +226,33 @@ def test_two_runs_at_once_delete_everything_once(db: Database, configured: objec
     assert job(db, beat_schedule.EXPIRE_TASK)["done"] == 60
 
 
-def test_two_beats_keep_everything_within_bounds_once(
-    db: Database, beat: Beat, worker: Worker, settings_env: dict[str, str], ada: int
-) -> None:
-    """Both beats send every job; what they find is done once, and each inbox has one change for each run's part."""
-    second = Beat(settings_env, beat.log.with_name("second.log"))
+@pytest.fixture
+def two_beats(worker: Worker, settings_env: dict[str, str], tmp_path: Path) -> Iterator[None]:
+    """Both send every job each second."""
+    beats = [Beat(settings_env, tmp_path / f"beat-{number}.log", hasty=True) for number in range(2)]
     try:
-        second.start()
-        for _ in range(CAP + 3):
-            directory.add_event(db, "certificate.issued", ISSUED)
-        eventually(lambda: count(db, "events WHERE state = 'done'") == CAP + 3, within=60)
-        eventually(lambda: shown(db, ada) == [4, 5, 6, 7, 8], within=90)
-        db.execute("UPDATE notifications SET expires_at = now() - interval '1 s' WHERE ordinal = 8")
-        eventually(lambda: shown(db, ada) == [4, 5, 6, 7], within=90)
-        started = job(db, beat_schedule.CAP_TASK)["runs"]
-        eventually(lambda: job(db, beat_schedule.CAP_TASK)["runs"] > started + 1, within=90)
-        told = directory.inbox(db, ada)
-        rows = directory.notifications(db, ada)
-        taken = len({row["seq"] for row in rows if row["deleted_at"] is not None})
-        assert (told["seq"], told["total"], told["unread"]) == (CAP + 3 + taken, 4, 4)
-        assert job(db, beat_schedule.CAP_TASK)["done"] == 3
-        assert job(db, beat_schedule.EXPIRE_TASK)["done"] == 1
+        for beat in beats:
+            beat.start()
+        yield
     finally:
-        second.kill()
+        for beat in beats:
+            beat.kill()
+
+
+@pytest.mark.usefixtures("two_beats")
+def test_two_beats_keep_everything_within_bounds_once(db: Database, ada: int) -> None:
+    """What both beats' jobs find is done once, and each inbox has one change for each run's part."""
+    for _ in range(CAP + 3):
+        directory.add_event(db, "certificate.issued", ISSUED)
+    eventually(lambda: count(db, "events WHERE state = 'done'") == CAP + 3, within=60)
+    eventually(lambda: shown(db, ada) == [4, 5, 6, 7, 8], within=90)
+    db.execute("UPDATE notifications SET expires_at = now() - interval '1 s' WHERE ordinal = 8")
+    eventually(lambda: shown(db, ada) == [4, 5, 6, 7], within=90)
+    started = job(db, beat_schedule.CAP_TASK)["runs"]
+    eventually(lambda: job(db, beat_schedule.CAP_TASK)["runs"] > started + 1, within=90)
+    told = directory.inbox(db, ada)
+    rows = directory.notifications(db, ada)
+    taken = len({row["seq"] for row in rows if row["deleted_at"] is not None})
+    assert (told["seq"], told["total"], told["unread"]) == (CAP + 3 + taken, 4, 4)
+    assert job(db, beat_schedule.CAP_TASK)["done"] == 3
+    assert job(db, beat_schedule.EXPIRE_TASK)["done"] == 1
