@@ -20,6 +20,10 @@ from shared.stream_redis import AWAY, Address, is_cluster, url_of
 #: Between two looks whether all servers are heard. Channels of a server that failed are moved within this, once the
 #: cluster has chosen another one for its slots.
 LOOK_S = 1.0
+#: A server that ended a channel's subscription, and has its slot still at so many looks in a row, is asked anew: at the
+#: first one the server that was asked may not have heard yet of the slot's move, and whoever lost it would end the
+#: connection.
+LOOKS = 2
 #: A server that answers no ping for so long is asked on a new connection.
 SILENT_S = 3.0
 
@@ -67,6 +71,8 @@ class ShardedSubscriber:
         self._places: dict[bytes, Address | None] = {}
         #: Channels that were given up, until their links have let go of them.
         self._unneeded: set[bytes] = set()
+        #: Channels whose server ended the subscription, and how often it was seen since to have their slot still.
+        self._ended: dict[bytes, int] = {}
         self._moved = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -135,6 +141,7 @@ class ShardedSubscriber:
         if before is not None and before in self._links:
             self._links[before].forget(channel)
         self._places[channel] = now
+        self._ended.pop(channel, None)
         # One that nobody needs any more is let go of on the way.
         if now is not None and channel not in self._unneeded:
             self._link_to(now).want(channel)
@@ -142,10 +149,14 @@ class ShardedSubscriber:
     def _link_to(self, address: Address) -> RedisSubscriber:
         if address not in self._links:
             heard = Heard(self._heard.on_message, self._heard.on_read_end, self._on_link_up)
-            link = RedisSubscriber(self._url, heard, words=SHARDED, address=address, on_moved=self._moved.set)
+            link = RedisSubscriber(self._url, heard, words=SHARDED, address=address, on_ended=self._on_link_ended)
             link.start()
             self._links[address] = link
         return self._links[address]
+
+    def _on_link_ended(self, channel: bytes) -> None:
+        self._ended[channel] = 0
+        self._moved.set()
 
     def _on_link_up(self) -> None:
         self._tell_up()
@@ -179,10 +190,22 @@ class ShardedSubscriber:
         for channel, address in self._places.items():
             if changed or address is None:
                 self._place(channel)
+        self._renew_ended()
         for address in self._links.keys() - set(self._places.values()):
             closing = asyncio.create_task(self._links.pop(address).stop())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
+
+    def _renew_ended(self) -> None:
+        """Subscribe anew what was ended and has not moved: its slot has come back, or never went."""
+        for channel in list(self._ended):
+            self._ended[channel] += 1
+            if self._ended[channel] >= LOOKS:
+                del self._ended[channel]
+                if (link := self._link_of(channel)) is not None:
+                    link.renew(channel)
+        if self._ended:
+            self._moved.set()
 
     def _forget_unneeded(self) -> None:
         """Forget the channels that their links let go of, some seconds after nobody needed them any more."""

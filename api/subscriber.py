@@ -143,8 +143,8 @@ class _Connection(RespConnection):
 class RedisSubscriber:
     """Listens to channels of one server. Between `start` and `stop` it holds one connection, or tries to get one.
 
-    `address` stands in for the URL's host and port. `on_moved()` is called when the server ends a wanted channel's
-    subscription, since its slot has gone to another one.
+    `address` stands in for the URL's host and port. `on_ended(channel)` is called when the server ends a wanted
+    channel's subscription unasked: its slot has gone to another one.
     """
 
     def __init__(
@@ -154,13 +154,13 @@ class RedisSubscriber:
         *,
         words: Words = ORDINARY,
         address: Address | None = None,
-        on_moved: Callable[[], None] = lambda: None,
+        on_ended: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         self._target = parse_url(url)
         if address is not None:
             self._target["host"], self._target["port"] = address
         self._on_message, self._read_ended, self._on_up = heard
-        self._words, self._on_moved = words, on_moved
+        self._words, self._on_ended = words, on_ended
         self._wanted: set[bytes] = set()
         self._unneeded: dict[bytes, float] = {}
         self._confirmed: set[bytes] = set()
@@ -226,6 +226,11 @@ class RedisSubscriber:
             self._wanted.add(channel)
             self._ask_soon(channel)
 
+    def renew(self, channel: bytes) -> None:
+        """Subscribe a wanted channel anew whose subscription the server has ended."""
+        if channel in self._wanted and channel not in self._confirmed:
+            self._ask_soon(channel)
+
     def unwant(self, channel: bytes) -> None:
         """Give `channel` up, some seconds from now unless it is wanted again."""
         self._unneeded[channel] = asyncio.get_running_loop().time()
@@ -279,9 +284,8 @@ class RedisSubscriber:
         elif isinstance(reply, list) and reply[0] == self._words.subscribed:
             self._confirm(reply[1])
         elif isinstance(reply, list) and reply[0] == self._words.unsubscribed and reply[1] in self._wanted:
-            # Unasked: the channel's slot has gone to another server.
             self._confirmed.discard(reply[1])
-            self._on_moved()
+            self._on_ended(reply[1])
 
     def _refused(self, reason: str) -> None:
         if self._words.sharded and reason.startswith(("MOVED", "CLUSTERDOWN")):

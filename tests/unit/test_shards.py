@@ -34,6 +34,8 @@ class Cluster:
         self.messages: list[tuple[bytes, bytes]] = []
         self.ups = 0
         self.refreshed = 0
+        #: How often more the client is told what it knew.
+        self.stale = 0
         self._seen: dict[bytes, Server] = {}
 
     def owner(self, channel: bytes) -> Address | None:
@@ -42,8 +44,11 @@ class Cluster:
 
     async def refresh(self) -> bool:
         """Tell the client who has what."""
-        before, self._seen = self._seen, dict(self.places)
         self.refreshed += 1
+        if self.stale:
+            self.stale -= 1
+            return False
+        before, self._seen = self._seen, dict(self.places)
         return before != self._seen
 
     def heard(self) -> Heard:
@@ -176,6 +181,22 @@ async def test_a_channel_whose_slot_goes_is_followed_when_its_server_says_so() -
         assert sorted(cluster.servers[1].subscribed) == [b"a", b"b"]
         assert cluster.refreshed > first
         assert subscriber.channels == before == 2
+
+
+async def test_a_channel_whose_slot_goes_is_followed_also_where_the_first_server_asked_does_not_know_it_yet() -> None:
+    async with _running(a=0, b=1) as (cluster, subscriber):
+        cluster.stale, cluster.places[b"a"] = 1, cluster.servers[1]
+        cluster.servers[0].give_away(b"a")
+        assert await _heard(cluster, b"a")
+        assert sorted(cluster.servers[1].subscribed) == [b"a", b"b"]
+        assert (subscriber.channels, cluster.ups) == (2, 2)
+
+
+async def test_a_channel_that_a_server_ends_and_keeps_is_subscribed_anew() -> None:
+    async with _running(a=0, b=1) as (cluster, subscriber):
+        cluster.servers[0].give_away(b"a")
+        assert await _heard(cluster, b"a")
+        assert (cluster.servers[0].subscribed, subscriber.channels, cluster.ups) == ([b"a"], 2, 2)
 
 
 async def test_a_server_that_refers_elsewhere_is_believed() -> None:
