@@ -1,11 +1,11 @@
-"""The client's back-off: arithmetic alone."""
+"""The client's back-off, and its words: arithmetic alone."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 import pytest
-from carillon_client import Event
+from carillon_client import Event, Refused
 from carillon_client.retry import LONGEST_PAUSE_S, pause_after
 
 
@@ -44,3 +44,10 @@ def test_an_event_is_told_without_what_it_lacks() -> None:
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="time zone"):
         Event("t", "acme", "/s", {}, time=datetime(2026, 3, 1)).envelope()
+
+
+def test_a_refusal_says_which_field_of_which_event_is_wrong_and_why() -> None:
+    errors = [{"index": 2, "field": "data.badge_title", "message": "is required"}, {"field": "id", "message": "is bad"}]
+    told = str(Refused(422, {"detail": "The batch is not valid.", "errors": errors}))
+    assert told == "422 The batch is not valid. [2] data.badge_title is required; id is bad"
+    assert str(Refused(502, {})) == "502"

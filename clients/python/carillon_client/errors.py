@@ -13,6 +13,11 @@ class Unavailable(CarillonError):
     """The server stayed away, or busy, for as long as the client is patient. Nothing is known about the last try."""
 
 
+def _named(error: dict[str, Any]) -> str:
+    place = "" if error.get("index") is None else f"[{error['index']}] "
+    return f"{place}{error.get('field')} {error.get('message')}"
+
+
 class Refused(CarillonError):
     """The server refused: `status`, its `problem` (RFC 9457), and `errors`, each with `field`, `message`, `index`."""
 
@@ -20,5 +25,5 @@ class Refused(CarillonError):
         self.status = status
         self.problem = problem
         self.errors: list[dict[str, Any]] = problem.get("errors", [])
-        named = [f"{error.get('field')}: {error.get('message')}" for error in self.errors]
-        super().__init__("; ".join([f"{status} {problem.get('detail', '')}".strip(), *named]))
+        named = "; ".join(map(_named, self.errors))
+        super().__init__(" ".join(filter(None, (str(status), problem.get("detail"), named))))
