@@ -46,8 +46,8 @@ bench-scaling: $(VENV)/.development  ## Measure how cost grows, and write docs/p
 	@$(BIN)/python -m bench.simulate
 	@$(BIN)/python -m bench.scaling
 
-bench-peers: $(VENV)/.development  ## Measure the edge beside other servers, one after the other, and write docs/performance.md (installs nchan on Debian)
-	@[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || apt-get install --yes --quiet nginx libnginx-mod-nchan gcc
+bench-peers: $(VENV)/.development  ## Measure the edge beside other servers, in turn, for half an hour, and write docs/performance.md (installs them on Debian)
+	@bench/peers/install
 	@$(BIN)/python -m bench.peers --runs 5 --write $(PEERS)
 
 deploy-test: $(VENV)/.development  ## Run the tests of RabbitMQ, Redis Cluster and PgBouncer, which Debian's packages bring

@@ -27,7 +27,8 @@ MAX_CONNECTIONS = 20_000
 READ_BYTES = 1 << 18
 
 
-def _tune_gc() -> None:
+def tune_gc() -> None:
+    """Freeze what is there, as it stays, and look for garbage less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
@@ -52,7 +53,7 @@ def tutorial() -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        _tune_gc()
+        tune_gc()
         yield
         await redis.aclose()
 
@@ -82,7 +83,7 @@ class RawHub:
         reader, self._writer = await asyncio.open_connection(target["host"], target["port"], limit=READ_BYTES)
         self._tell(b"AUTH", target["password"].encode())
         self._task = asyncio.create_task(self._relay(reader))
-        _tune_gc()
+        tune_gc()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._task.cancel()
@@ -117,4 +118,6 @@ class RawHub:
         sends.remove(send)
 
 
-raw = RawHub()
+def raw() -> RawHub:
+    """Return the application."""
+    return RawHub()

@@ -1,6 +1,6 @@
 /* The load: holds the streams, publishes, and measures what comes, in one thread of its own core.
  *
- * load PORT READY REQUESTS TARGETS redis|http PORT PASSWORD frame|json
+ * load PORT READY REQUESTS TARGETS redis|http|zmq PORT PASSWORD frame|json
  *   READY     bytes that a stream's first answer contains once it follows its channel
  *   REQUESTS  a file: for each stream a line with its request's length, then the request
  *   TARGETS   a file: for each stream a line with the Redis channel, or the path, by which it is published to
@@ -35,7 +35,10 @@ enum {
     LINES = 8,       /* Connections that publish by HTTP. */
     MAX_AGES = 1 << 23,
     STALL_NS = 1000000000, /* Nothing came for so long: what is missing does not come. */
+    MADE = 512,      /* Bytes that are put before a message at most. */
 };
+/* How is published. By ZeroMQ: to pushpin's PULL socket, in pushpin's format, as a PUSH socket of ZMTP 3.0 would. */
+enum { BY_REDIS, BY_HTTP, BY_ZMQ };
 #define BILLION 1000000000LL
 static const char STAMP[] = "\"sent\":";
 enum { STAMP_SIZE = sizeof STAMP - 1, DIGITS = 19 };
@@ -55,7 +58,7 @@ typedef struct {
 
 static Stream streams[MAX_STREAMS];
 static Line lines[LINES];
-static int poll_fd, number, port, publish_port, by_http, whole_frames, line_count, opened, lost, measured;
+static int poll_fd, number, port, publish_port, by, whole_frames, line_count, opened, lost, measured;
 static const char *ready_mark, *password;
 static char buffer[CARRY + READ], message[1 << 20], padding[DATA];
 static unsigned *ages; /* Microseconds. */
@@ -165,15 +168,36 @@ static void append(Line *line, const char *bytes, size_t size) {
     line->size += size;
 }
 
+static int head_of_http(char *head, const char *target, size_t size) {
+    return snprintf(head, MADE, "POST %s HTTP/1.1\r\nHost: b\r\nContent-Length: %zu\r\n\r\n", target, size);
+}
+
+static int head_of_redis(char *head, const char *target, size_t size) {
+    return snprintf(head, MADE, "*3\r\n$7\r\nPUBLISH\r\n$%zu\r\n%s\r\n$%zu\r\n", strlen(target), target, size);
+}
+
+/* The frame's length, then {channel, formats: {http-stream: {content}}} as a tnetstring, from the inside out. */
+static int head_of_zmq(char *head, const char *target, size_t size) {
+    char content[64], format[128], item[MADE / 2];
+    int length = sprintf(content, "7:content,%zu:", size);
+    length = sprintf(format, "11:http-stream,%zu:%s", length + size + 1, content);
+    length = snprintf(item, sizeof item, "7:channel,%zu:%s,7:formats,%zu:%s", strlen(target), target, length + size + 2, format);
+    length = snprintf(head + 9, MADE - 9, "%zu:%s", length + size + 3, item);
+    head[0] = 2; /* A long frame, and no other of this message. */
+    unsigned long long whole = length + size + strlen(",}}}");
+    for (int at = 0; at < 8; at++) head[1 + at] = whole >> (56 - 8 * at);
+    return 9 + length;
+}
+
 static void publish(const char *target, const char *body, size_t size) {
+    static int (*const heads[])(char *, const char *, size_t) = {head_of_redis, head_of_http, head_of_zmq};
+    static const char *const tails[] = {"\r\n", "", ",}}}"};
     static int next;
     Line *line = &lines[next++ % line_count];
-    char head[512];
-    int length = by_http ? snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: b\r\nContent-Length: %zu\r\n\r\n", target, size)
-                         : snprintf(head, sizeof head, "*3\r\n$7\r\nPUBLISH\r\n$%zu\r\n%s\r\n$%zu\r\n", strlen(target), target, size);
-    append(line, head, length);
+    char head[MADE];
+    append(line, head, heads[by](head, target, size));
     append(line, body, size);
-    if (!by_http) append(line, "\r\n", 2);
+    append(line, tails[by], strlen(tails[by]));
 }
 
 /* Write a message's data of exactly DATA bytes, time stamp last; returns its size with what is around it. */
@@ -298,19 +322,22 @@ static void read_files(const char *requests, const char *targets) {
 }
 
 static void open_lines(void) {
-    line_count = by_http ? LINES : 1;
+    line_count = by == BY_HTTP ? LINES : 1;
     for (int at = 0; at < line_count; at++) {
         lines[at].fd = connection(publish_port, 1);
         watch(lines[at].fd, EPOLL_CTL_ADD, EPOLLIN, MAX_STREAMS + at);
     }
-    char command[256];
+    char command[256] = "\xff\0\0\0\0\0\0\0\0\x7f\3\0NULL";
+    static const char ready[] = "\4\x1a\5READY\x0bSocket-Type\0\0\0\4PUSH";
+    if (by == BY_ZMQ) append(&lines[0], command, 64), append(&lines[0], ready, sizeof ready - 1);
     sprintf(command, "*2\r\n$4\r\nAUTH\r\n$%zu\r\n%s\r\n", strlen(password), password);
-    if (!by_http) append(&lines[0], command, strlen(command));
+    if (by == BY_REDIS) append(&lines[0], command, strlen(command));
 }
 
 int main(int argc, char **argv) {
     if (argc != 9) return 2;
-    port = atoi(argv[1]), ready_mark = argv[2], by_http = !strcmp(argv[5], "http"), publish_port = atoi(argv[6]);
+    port = atoi(argv[1]), ready_mark = argv[2], publish_port = atoi(argv[6]);
+    by = !strcmp(argv[5], "http") ? BY_HTTP : !strcmp(argv[5], "zmq") ? BY_ZMQ : BY_REDIS;
     password = argv[7], whole_frames = !strcmp(argv[8], "frame");
     ages = malloc(MAX_AGES * sizeof *ages);
     memset(padding, 'x', DATA);

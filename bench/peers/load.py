@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+By = Literal["redis", "http", "zmq"]
 FOLDER = Path(__file__).parent
 #: A command that takes longer than this has failed.
 PATIENCE_S = 120
@@ -22,7 +23,7 @@ OPENING = 200
 class Publishing:
     """How messages come to the server, and whether they are whole frames or data that it makes frames of."""
 
-    by: Literal["redis", "http"]
+    by: By
     port: int
     password: str
     shape: Literal["frame", "json"]
@@ -65,9 +66,9 @@ class Load:
         told: dict[str, Any] = json.loads(line)
         return told
 
-    def open(self) -> dict[str, Any]:
-        """Open all streams."""
-        return self._ask(f"open {OPENING}")
+    def open(self, at_once: int = OPENING) -> dict[str, Any]:
+        """Open all streams, so many at the same time."""
+        return self._ask(f"open {at_once}")
 
     def unicast(
         self, rate: float, seconds: float, spared: int = 0, churn: float = 0.0, slow: int = 0

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.peers.load import Load
+from bench.peers.load import OPENING, Load
 from bench.peers.servers import Server
 
 #: A rate counts as reached where 99 of 100 messages come within this (milliseconds).
 BOUND_MS = 100.0
 #: The rate at which latency is measured: messages a second.
 CALM = 2_000
-#: The search's steps: up or down by this factor, then halving it.
-STEP = 1.25
-HALVINGS = 3
+#: The search's first step, up or down; each that follows is wider, until the limit lies between two. A limit that
+#: another run has found is near.
+STEP, NEAR = 1.25, 1.1
+WIDER = 1.5
+#: What lies between is halved until it is no more than this factor.
+PRECISION = 1.03
 TRIALS = 2
+#: What does not keep up with so little is not looked at further.
+LEAST = 100.0
 #: A generator that falls short of the wanted rate by more has found its own limit.
 SHORT = 0.97
 #: How long the others' latency is measured, calm and disturbed: servers have work of their own every few seconds, and
@@ -31,22 +38,28 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long is measured (seconds), and how many announcements."""
+    """How long is measured (seconds), and how many announcements at most.
+
+    `once`: whether also what one run is enough for is measured.
+    """
 
     trial_s: float
     calm_s: float
     idle_s: float
     rounds: int
+    once: bool = True
 
 
-FULL = Effort(trial_s=2.0, calm_s=5.0, idle_s=30.0, rounds=100)
-QUICK = Effort(trial_s=0.8, calm_s=2.0, idle_s=3.0, rounds=40)
+FULL = Effort(trial_s=1.0, calm_s=3.0, idle_s=30.0, rounds=80)
+QUICK = Effort(trial_s=0.6, calm_s=2.0, idle_s=3.0, rounds=40)
+#: Slow servers get fewer announcements than that: as many as take so long one after the other, but a full window.
+BROADCAST_S = 5.0
 
 
-def opening(load: Load, server: Server) -> Figures:
+def opening(load: Load, server: Server, at_once: int = OPENING) -> Figures:
     """Open all streams: how many a second, and what each keeps resident (KiB)."""
     before = server.rss
-    told = load.open()
+    told = load.open(at_once)
     if told["lost"]:
         raise SystemExit(f"{told['lost']} of {load.number} streams could not be opened.")
     kept = (server.rss - before) / load.number / 1024
@@ -70,23 +83,30 @@ def _keeps_up(told: dict[str, Any], rate: float, seconds: float) -> bool:
     return bool(whole and told["p99"] < BOUND_MS)
 
 
-def unicast(load: Load, guess: float, effort: Effort) -> Figures:
+def unicast(load: Load, guess: float, effort: Effort, step: float = STEP) -> Figures:
     """Return the greatest rate at which p99 is below the bound, and p99 at the calm rate."""
     calm = load.unicast(CALM, effort.calm_s)
-    best = _search(load, guess, effort.trial_s)
+    best = search(lambda rate: _reached(load, rate, effort.trial_s), guess, step)
     return {"p50_calm_ms": calm["p50"], "p99_calm_ms": calm["p99"], "unicast_per_s": best}
 
 
-def _search(load: Load, guess: float, seconds: float) -> float:
-    good, rate, bad = 0.0, guess, float("inf")
-    while not (good and bad < float("inf")):
-        if _reached(load, rate, seconds):
-            good, rate = rate, rate * STEP
+def search(reached: Callable[[float], bool], guess: float, step: float) -> float:
+    """Return the greatest rate that is reached, to the precision; 0 where the least is not.
+
+    First the limit is caught between two rates, by steps from `guess`, then what lies between is halved.
+    """
+    good, bad, rate = 0.0, math.inf, guess
+    while not good or bad == math.inf:
+        if reached(rate):
+            good, rate = rate, rate * step
+        elif rate < LEAST:
+            return 0.0
         else:
-            bad, rate = rate, rate / STEP
-    for _ in range(HALVINGS):
-        rate = (good * bad) ** 0.5
-        if _reached(load, rate, seconds):
+            bad, rate = rate, rate / step
+        step **= WIDER
+    while bad / good > PRECISION:
+        rate = math.sqrt(good * bad)
+        if reached(rate):
             good = rate
         else:
             bad = rate
@@ -95,9 +115,10 @@ def _search(load: Load, guess: float, seconds: float) -> float:
 
 def broadcast(load: Load, effort: Effort, target: str, chunk: int) -> Figures:
     """Return deliveries a second with several announcements under way, and when the last has one told alone (ms)."""
-    alone = sorted(_whole(load.broadcast(1, 1, target, chunk))["last"] for _ in range(ALONE))
-    told = _whole(load.broadcast(effort.rounds, WINDOW, target, chunk))
-    return {"deliveries_per_s": told["received"] / told["seconds"], "last_ms": alone[ALONE // 2]}
+    alone = sorted(_whole(load.broadcast(1, 1, target, chunk))["last"] for _ in range(ALONE))[ALONE // 2]
+    rounds = max(WINDOW, min(effort.rounds, int(BROADCAST_S * 1000 / alone)))
+    told = _whole(load.broadcast(rounds, WINDOW, target, chunk))
+    return {"deliveries_per_s": told["received"] / told["seconds"], "last_ms": alone}
 
 
 def _whole(told: dict[str, Any]) -> dict[str, Any]:

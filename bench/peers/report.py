@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 from bench import report
-from bench.peers import ours
+from bench.peers import ours, picture
+from bench.peers.choice import PEERS
 from bench.peers.measures import Figures
-from bench.peers.servers import PEERS
 
 Results = dict[str, list[Figures]]
 
@@ -28,17 +28,36 @@ COLUMNS = {
     "rss_kib": "KiB a stream",
     "idle_percent": "% of a core, idle",
 }
+SHOWN = (
+    picture.Column("unicast_per_s", "messages/s to one each", "5,000 streams, p99 < 100 ms"),
+    picture.Column("deliveries_per_s", "deliveries/s of broadcasts", "to 5,000 streams"),
+    picture.Column("rss_kib", "KiB for each stream", "less is better"),
+)
+#: nchan's ways of using Redis on the one core that a server has here.
+NCHAN_BY_REDIS = ("nchan-redis", "nchan-nostore")
 #: Below this the C program is not the limit that it is to be, and the run does not count.
 LIMIT_BY_NCHAN = 2.5
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What was measured, by which command, on which machine."""
+
+    command: str
+    machine: dict[str, str]
+    results: Results
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
-    """What the product is held to: a figure against a bound, which may be of another server's figure."""
+    """What the product is held to: a figure against a bound, which may be of another server's figure.
+
+    Without a bound the figure is told beside the others.
+    """
 
     what: str
     figure: Callable[[Results], float]
-    bound: float
+    bound: float | None
     at_least: bool = True
 
     def row(self, results: Results) -> list[str] | None:
@@ -47,6 +66,8 @@ class Held:
             value = self.figure(results)
         except KeyError:
             return None
+        if self.bound is None:
+            return [self.what, f"{value:,.2f}", "", ""]
         kept = value >= self.bound if self.at_least else value <= self.bound
         sign = "≥" if self.at_least else "≤"
         return [self.what, f"{value:,.2f}", f"{sign} {self.bound:,g}", "yes" if kept else "no"]
@@ -65,10 +86,19 @@ def _own(figure: str, name: str = "carillon") -> Callable[[Results], float]:
     return lambda results: median(results, name, figure)
 
 
+def _of_nchan_by_redis(results: Results) -> float:
+    """Of the faster way that was measured: in both every server that shares the Redis is told."""
+    ways = [median(results, name, "unicast_per_s") for name in NCHAN_BY_REDIS if name in results]
+    if not ways:
+        raise KeyError(NCHAN_BY_REDIS)
+    return median(results, "carillon", "unicast_per_s") / max(ways)
+
+
 HELD = (
     Held("unicast, of the C limit", _by("unicast_per_s", "limit"), 0.5),
     Held("unicast, of nchan by HTTP", _by("unicast_per_s", "nchan"), 1.5),
-    Held("unicast, of nchan through Redis", _by("unicast_per_s", "nchan-redis"), 6),
+    Held("unicast, of nchan through Redis, the faster of its ways", _of_nchan_by_redis, 6),
+    Held("… with an nginx on a second core that is published to", _by("unicast_per_s", "nchan-apart"), None),
     Held("unicast, of the sse-starlette tutorial", _by("unicast_per_s", "tutorial"), 4),
     Held("p99 at 2,000 messages/s, ms", _own("p99_calm_ms"), 5, at_least=False),
     Held("announcement: deliveries/s, of nchan's with one identical frame", _by("deliveries_per_s", "nchan"), 1),
@@ -85,7 +115,9 @@ HELD = (
 
 
 def _cell(results: Results, name: str, figure: str) -> str:
-    values = sorted(told[figure] for told in results[name])
+    values = sorted(told[figure] for told in results[name] if figure in told)
+    if not values:
+        return ""
     digits = 0 if values[-1] >= 1_000 else 1
     text = f"{statistics.median(values):,.{digits}f}"
     return text if len(values) == 1 else f"{text} ({values[0]:,.{digits}f} to {values[-1]:,.{digits}f})"
@@ -128,18 +160,34 @@ def machine() -> dict[str, str]:
     return report.machine() | {
         "nginx": _answer("/usr/sbin/nginx", "-v").rpartition("/")[2],
         "nchan": _answer("dpkg-query", "-W", "-f", "${Version}", "libnginx-mod-nchan"),
-        "sse-starlette": version("sse-starlette"),
+        **{name: version(name) for name in ("fastapi", "starlette", "sse-starlette")},
+        "node": _answer("node", "--version").lstrip("v"),
+        "pushpin": _answer("dpkg-query", "-W", "-f", "${Version}", "pushpin"),
         "gcc": _answer("gcc", "-dumpfullversion"),
     }
 
 
-def text(results: Results) -> str:
+def _rows(results: Results) -> list[picture.Row]:
+    """Return the picture's lines: the fastest first."""
+    known = [name for name in results if name in TITLES]
+    known.sort(key=lambda name: -median(results, name, "unicast_per_s"))
+    return [
+        picture.Row(
+            TITLES[name].replace("*", "").replace("`", ""),
+            {"carillon": "ours", "limit": "limit"}.get(name, ""),
+            {each.figure: [told[each.figure] for told in results[name] if each.figure in told] for each in SHOWN},
+        )
+        for name in known
+    ]
+
+
+def text(told: Told) -> str:
     """Return everything that docs/performance.md says of the peers."""
-    runs = max(len(told) for told in results.values())
-    on = ", ".join(f"{name} {value}" for name, value in machine().items())
+    results, on = told.results, ", ".join(f"{name} {value}" for name, value in told.machine.items())
     parts = [
-        f"`make bench-peers`, {runs} runs: medians (least to greatest). {on}.",
+        f"`{told.command}`: medians (least to greatest). {on}.",
         _servers(results),
+        "![the edge beside its peers](images/peers.svg)",
         _held(results),
         _counts(results),
         "\n".join(f"- {TITLES[name]}: {CONFIGURATIONS[name]}." for name in results if name in TITLES),
@@ -147,7 +195,13 @@ def text(results: Results) -> str:
     return "\n\n".join(parts)
 
 
-def write(results: Results, told: str) -> None:
-    """Put the tables between their marks in docs/performance.md, and all figures into bench/results."""
-    report.save(NAME, {"machine": machine(), "results": results})
-    report.write(NAME, told)
+def write(told: Told) -> None:
+    """Put the tables between their marks in docs/performance.md, the picture beside, all figures in bench/results."""
+    report.save(NAME, asdict(told))
+    (report.IMAGES / "peers.svg").write_text(picture.bars(_rows(told.results), SHOWN))
+    report.write(NAME, text(told))
+
+
+def write_again() -> None:
+    """Write the documents anew from the figures in bench/results."""
+    write(Told(**report.load(NAME)))

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
+
+import pytest
+
 from bench.peers import report
-from bench.peers.measures import Figures
+from bench.peers.__main__ import plan
+from bench.peers.measures import NEAR, PRECISION, STEP, Figures, search
+from bench.peers.picture import Column, Row, bars
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def runs(*rates: float, **more: float) -> list[Figures]:
     told = dict.fromkeys(report.COLUMNS, 1.0) | {f"identical_{name}": 1.0 for name in report.COLUMNS} | more
     return [{**told, "unicast_per_s": rate} for rate in rates]
+
+
+def said(results: report.Results) -> str:
+    return report.text(report.Told("make bench-peers", {"cores": "2"}, results))
+
+
+def held(what: str) -> report.Held:
+    return next(each for each in report.HELD if each.what.startswith(what))
 
 
 def test_a_figure_is_held_against_its_bound_by_the_median_of_all_runs() -> None:
@@ -18,15 +34,75 @@ def test_a_figure_is_held_against_its_bound_by_the_median_of_all_runs() -> None:
     assert report.HELD[0].row(results) == ["unicast, of the C limit", "0.49", "≥ 0.5", "no"]
 
 
+def test_nchan_through_redis_is_taken_in_its_faster_way() -> None:
+    line = held("unicast, of nchan through Redis")
+    results = {"carillon": runs(120_000), "nchan-redis": runs(10_000)}
+    assert (row := line.row(results)) is not None
+    assert row[1:] == ["12.00", "≥ 6", "yes"]
+    results["nchan-nostore"] = runs(24_000)
+    assert (row := line.row(results)) is not None
+    assert row[1:] == ["5.00", "≥ 6", "no"]
+    assert line.row({"carillon": runs(120_000), "nchan": runs(40_000)}) is None
+
+
 def test_a_run_whose_limit_is_none_says_that_it_does_not_count() -> None:
-    told = report.text({"limit": runs(100_000), "nchan": runs(41_000)})
+    told = said({"limit": runs(100_000), "nchan": runs(41_000)})
     assert "2.44 times nchan's unicast rate (at least 2.5): the run does **not** count." in told
-    assert "2.50 times nchan's unicast rate (at least 2.5): the run counts." in report.text(
+    assert "2.50 times nchan's unicast rate (at least 2.5): the run counts." in said(
         {"limit": runs(100_000), "nchan": runs(40_000)}
     )
 
 
 def test_a_server_that_was_left_out_is_in_no_row() -> None:
-    told = report.text({"nchan": runs(40_000)})
+    told = said({"nchan": runs(40_000)})
     assert "| nchan, published by HTTP | 40,000 |" in told
     assert "Carillon" not in told
+
+
+def test_what_was_measured_in_one_run_alone_has_no_range_and_what_in_none_no_figure() -> None:
+    first, second = runs(30_000, 40_000)
+    del second["idle_percent"], first["rss_kib"], second["rss_kib"]
+    [line] = [line for line in said({"nchan": [first, second]}).splitlines() if line.startswith("| nchan")]
+    assert line.startswith("| nchan, published by HTTP | 35,000 (30,000 to 40,000) |")
+    assert line.endswith("|  | 1.0 |")
+
+
+def test_what_the_product_is_not_held_to_is_measured_in_fewer_runs() -> None:
+    assert plan(["limit", "node", "carillon"], 3, 1) == [
+        (1, "limit"), (1, "node"), (1, "carillon"), (2, "limit"), (2, "carillon"), (3, "limit"), (3, "carillon"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [STEP, NEAR])
+@pytest.mark.parametrize("true", [150.0, 4_000.0, 99_000.0, 101_000.0, 3_000_000.0])
+def test_the_search_ends_just_below_what_is_reached_wherever_it_begins(step: float, true: float) -> None:
+    tried: list[float] = []
+
+    def reached(rate: float) -> bool:
+        tried.append(rate)
+        return rate <= true
+
+    assert true / PRECISION <= search(reached, 100_000.0, step) <= true
+    assert len(tried) <= 20
+
+
+def test_a_limit_near_the_guess_is_found_in_a_few_trials_and_a_dead_server_given_up() -> None:
+    tried: list[float] = []
+
+    def reached(rate: float) -> bool:
+        tried.append(rate)
+        return rate <= 104_000
+
+    assert 101_000 <= search(reached, 100_000.0, NEAR) <= 104_000
+    assert len(tried) <= 5
+    assert search(lambda _: False, 100_000.0, STEP) == 0.0
+
+
+def test_the_picture_has_a_bar_of_each_median_and_the_range_where_there_is_one() -> None:
+    rows = [Row("a & b", "ours", {"rate": [100, 200, 150]}), Row("c", "", {"rate": [75]}), Row("d", "", {"rate": []})]
+    root = ET.fromstring(bars(rows, [Column("rate", "messages/s", "more is better")]))
+    sizes = [float(each.attrib["width"]) for each in root.iter(f"{SVG}rect")]
+    assert len(sizes) == 2
+    assert sizes[0] == pytest.approx(2 * sizes[1], abs=0.2)
+    assert len(list(root.iter(f"{SVG}line"))) == 1
+    assert {"a & b", "c", "d", "150", "75"} <= {each.text for each in root.iter(f"{SVG}text")}
