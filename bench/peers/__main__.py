@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench.peers import measures, ours, report
 from bench.peers.choice import PEERS
-from bench.peers.load import compiled, load
+from bench.peers.load import FailedError, compiled, load
 from bench.peers.measures import FULL, NEAR, QUICK, STEP, Effort, Figures
 from bench.peers.servers import EVERYBODY, Peer, Place
 from shared.embedded import EmbeddedRedis
@@ -119,11 +119,15 @@ def _measure_all(options: argparse.Namespace, table: dict[str, Measure]) -> repo
         began, earlier = time.monotonic(), results.setdefault(name, [])
         effort = QUICK if options.quick else FULL
         effort = replace(effort, once=not earlier)
-        told = table[name](effort, earlier[-1].get("unicast_per_s") if earlier else None)
-        earlier.append(told)
+        try:
+            earlier.append(table[name](effort, earlier[-1].get("unicast_per_s") if earlier else None))
+            told = " ".join(f"{key}={value:,.1f}" for key, value in earlier[-1].items())
+        except FailedError as error:
+            # The others' runs are not given up for one server's.
+            told = f"failed, and is left out of this run: {error}"
         took[name] = time.monotonic() - began
-        print(f"  {took[name]:.0f} s", *(f"{key}={value:,.1f}" for key, value in told.items()), flush=True)
-    return results
+        print(f"  {took[name]:.0f} s {told}", flush=True)
+    return {name: runs for name, runs in results.items() if runs}
 
 
 def run(options: argparse.Namespace, folder: Path) -> report.Results:

@@ -87,7 +87,7 @@ PEERS = (
         "nchan-apart", "nchan, Redis mode, pub/sub alone, publisher apart",
         "as above; another nginx, on the other core, takes the messages",
         16_000, nchan_apart(PASSED), shape="json", ready=": hi", follow="/sub/{}", by="http", publish="/pub/{}",
-        needs=[NGINX, NCHAN], bound=True,
+        needs=[NGINX, NCHAN],
     ),
     Peer(
         "tutorial", "sse-starlette, one Redis subscription a stream", _TUNED,

@@ -19,6 +19,10 @@ PATIENCE_S = 120
 OPENING = 200
 
 
+class FailedError(Exception):
+    """A server or the generator did not do what was asked; says what."""
+
+
 @dataclass(frozen=True, slots=True)
 class Publishing:
     """How messages come to the server, and whether they are whole frames or data that it makes frames of."""
@@ -62,7 +66,7 @@ class Load:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"The load generator ended at {command!r}.")
+            raise FailedError(f"The load generator ended at {command!r}.")
         told: dict[str, Any] = json.loads(line)
         return told
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.peers.load import OPENING, Load
+from bench.peers.load import OPENING, FailedError, Load
 from bench.peers.servers import Server
 
 #: A rate counts as reached where 99 of 100 messages come within this (milliseconds).
@@ -61,7 +61,7 @@ def opening(load: Load, server: Server, at_once: int = OPENING) -> Figures:
     before = server.rss
     told = load.open(at_once)
     if told["lost"]:
-        raise SystemExit(f"{told['lost']} of {load.number} streams could not be opened.")
+        raise FailedError(f"{told['lost']} of {load.number} streams could not be opened.")
     kept = (server.rss - before) / load.number / 1024
     return {"connects_per_s": load.number / told["seconds"], "rss_kib": kept}
 
@@ -123,7 +123,7 @@ def broadcast(load: Load, effort: Effort, target: str, chunk: int) -> Figures:
 
 def _whole(told: dict[str, Any]) -> dict[str, Any]:
     if told["received"] != told["sent"]:
-        raise SystemExit(f"{told['sent'] - told['received']} of {told['sent']} announced messages are missing.")
+        raise FailedError(f"{told['sent'] - told['received']} of {told['sent']} announced messages are missing.")
     return told
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from bench.peers.load import FailedError
 from bench.peers.nginx import grip
 from bench.peers.servers import Place, Server, running
 from shared.embedded import free_port
@@ -71,7 +72,7 @@ def _wait_until_joined(port: int) -> None:
     deadline = time.monotonic() + JOINED_S
     while not all(_answers(port) for _ in range(PROBES)):
         if time.monotonic() > deadline:
-            raise SystemExit(f"pushpin did not answer within {JOINED_S} s.")
+            raise FailedError(f"pushpin did not answer within {JOINED_S} s.")
 
 
 def _answers(port: int) -> bool:

@@ -16,7 +16,7 @@ from typing import Literal
 import psutil
 
 from bench.cpu import cpu_seconds
-from bench.peers.load import OPENING, By, Publishing, Streams
+from bench.peers.load import OPENING, By, FailedError, Publishing, Streams
 from shared.embedded import EmbeddedRedis
 from shared.settings import PROJECT_ROOT
 
@@ -111,7 +111,7 @@ class Server:
 
 @contextmanager
 def running(place: Place, port: int, command: Sequence[str | Path], **environment: str) -> Iterator[Server]:
-    """Run a server on its core from the moment when it listens on `port`; raises SystemExit where it ends instead."""
+    """Run a server on its core from the moment when it listens on `port`; raises FailedError where it ends instead."""
     pinned = ["taskset", "-c", str(place.core), *command]
     with (place.folder / "log").open("ab") as log:
         process = subprocess.Popen(
@@ -129,7 +129,7 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, place: Place) -> None
     deadline = time.monotonic() + START_S
     while not _listens(port):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"{process.args!r} did not start:\n{(place.folder / 'log').read_text()[-2000:]}")
+            raise FailedError(f"{process.args!r} did not start:\n{(place.folder / 'log').read_text()[-2000:]}")
         time.sleep(POLL_S)
 
 
