@@ -15,9 +15,9 @@ from bench.peers.servers import Peer, Place, Server, running
 from shared.embedded import free_port
 
 NODE = FOLDER / "node"
-#: Of 200 streams that are opened at the same time pushpin 1.36 answers some never: condure, which holds the sockets,
-#: does not get what the handler tells it.
-PUSHPIN_AT_ONCE = 40
+#: Of 200 streams that are opened at the same time pushpin 1.36 answers some never, of 40 a few ("received message out
+#: of sequence", says its handler). It opens no more a second by more at once.
+PUSHPIN_AT_ONCE = 20
 
 
 @contextmanager
@@ -118,7 +118,7 @@ PEERS = (
     Peer(
         "pushpin", "pushpin",
         "published over ZeroMQ (PUSH); no `message_rate`, no log; its application, nginx, on the other core",
-        5_000, pushpin, ready="event: connected", by="zmq", at_once=PUSHPIN_AT_ONCE,
+        7_000, pushpin, ready="event: connected", by="zmq", at_once=PUSHPIN_AT_ONCE,
         needs=["pushpin", "condure", "zurl", NGINX],
     ),
 )  # fmt: skip

@@ -16,8 +16,9 @@ JOINED_S, PROBE_S = 30.0, 1.0
 #: Answered requests in a row after which all of its processes are together.
 PROBES = 5
 MARK = b"event: connected"
-#: What Debian's package has, as an instance of its own, and with these changes: no limit to messages a second
-#: (`message_rate` is 2,500 by default), no log of each request and message, smaller buffers for the streams.
+#: What Debian's package has, as an instance of its own, and with these changes: no limit to messages a second (with
+#: any `message_rate` above 0, whose default is 2,500, messages of 500/s and more wait until no other comes), no log of
+#: each request and message, smaller buffers for the streams.
 _CONFIGURATION = """
 [global]
 include={{libdir}}/internal.conf
@@ -47,8 +48,8 @@ updates_check=off
 [handler]
 push_in_spec=tcp://127.0.0.1:{publish_port}
 command_spec=ipc://{{rundir}}/{{ipc_prefix}}command
-message_rate=10000000
-message_hwm=10000000
+message_rate=0
+message_hwm=1000000
 """
 
 
