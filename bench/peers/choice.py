@@ -16,7 +16,7 @@ from shared.embedded import free_port
 
 NODE = FOLDER / "node"
 #: Of 200 streams that are opened at the same time pushpin 1.36 answers some never, of 40 a few ("received message out
-#: of sequence", says its handler). It opens no more a second by more at once.
+#: of sequence", says its handler).
 PUSHPIN_AT_ONCE = 20
 
 
