@@ -12,6 +12,8 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
+from shared import demo
+from shared.plans import run_plan
 from tests import fetch_webhook_examples
 from tests.eventually import eventually
 from tests.programs import Ended, carillon
@@ -31,6 +33,12 @@ def env(settings_env: dict[str, str], api_server: ApiServer) -> dict[str, str]:
 def cli(env: dict[str, str]) -> Callable[..., Ended]:
     """Run a command to its end."""
     return partial(carillon, env)
+
+
+@pytest.fixture
+def people(configured: dict[str, str]) -> None:
+    """Those whom `carillon demo seed` registers."""
+    run_plan(demo.seed())
 
 
 class Tail(Child):
@@ -93,10 +101,10 @@ def stored(env: dict[str, str]) -> int:
     return number(env, "SELECT count(*) FROM events")
 
 
+@pytest.mark.usefixtures("people")
 def test_one_event_is_published_without_a_key_in_development_and_the_key_made_for_it_is_revoked(
     cli: Callable[..., Ended], env: dict[str, str]
 ) -> None:
-    cli("demo", "seed")
     data = json.dumps(certificate(1)["data"])
     options = ("publish", "--type", "certificate.minted", "--tenant", "uni-berlin", "--id", "e-1", "--data")
     assert cli(*options, data).stdout == "accepted e-1\n"
@@ -110,10 +118,10 @@ def test_one_event_is_published_without_a_key_in_development_and_the_key_made_fo
     assert number(env, "SELECT count(*) FROM producer_keys WHERE revoked_at IS NULL") == 0
 
 
+@pytest.mark.usefixtures("people")
 def test_a_file_of_events_is_published_in_batches_and_again_without_effect(
     cli: Callable[..., Ended], env: dict[str, str], tmp_path: Path
 ) -> None:
-    cli("demo", "seed")
     events = [certificate(place) for place in range(2_100)]
     lines = write(tmp_path / "events.ndjson", events)
     assert cli("publish", lines).stdout == "2,100 events: 2,100 accepted, 0 duplicate.\n"
@@ -123,10 +131,10 @@ def test_a_file_of_events_is_published_in_batches_and_again_without_effect(
     assert stored(env) == 2_101
 
 
+@pytest.mark.usefixtures("people")
 def test_a_wrong_event_is_named_by_its_place_and_its_batch_is_not_stored(
     cli: Callable[..., Ended], env: dict[str, str], tmp_path: Path
 ) -> None:
-    cli("demo", "seed")
     events = [certificate(place) for place in range(1_500)]
     del events[1_233]["data"]["badge_title"]
     told = cli("publish", write(tmp_path / "events.ndjson", events))
@@ -135,6 +143,7 @@ def test_a_wrong_event_is_named_by_its_place_and_its_batch_is_not_stored(
     assert stored(env) == 1_000
 
 
+@pytest.mark.usefixtures("people")
 def test_tail_follows_through_a_restart_of_the_server_with_nothing_missing_and_nothing_twice(
     cli: Callable[..., Ended],
     tail: Callable[..., Tail],
@@ -142,7 +151,6 @@ def test_tail_follows_through_a_restart_of_the_server_with_nothing_missing_and_n
     worker: Worker,
     tmp_path: Path,
 ) -> None:
-    cli("demo", "seed")
     following = tail()
     cli("publish", write(tmp_path / "a.ndjson", [certificate(place) for place in range(30)]))
     eventually(lambda: len(following.created()) == 30, within=30.0)
@@ -154,10 +162,10 @@ def test_tail_follows_through_a_restart_of_the_server_with_nothing_missing_and_n
     assert said == ["connected", "goodbye", "offline", "connected", "synced"]
 
 
+@pytest.mark.usefixtures("people")
 def test_tail_begins_after_a_cursor_and_ends_at_its_limit(
     cli: Callable[..., Ended], env: dict[str, str], worker: Worker, tmp_path: Path
 ) -> None:
-    cli("demo", "seed")
     cli("publish", write(tmp_path / "a.ndjson", [certificate(place) for place in range(5)]))
     eventually(lambda: number(env, "SELECT max(seq) FROM inboxes") == 5)
     told = cli("tail", "--json", *PERSON, "--since", "1-2", "--limit", "3")
