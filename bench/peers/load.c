@@ -35,6 +35,7 @@ enum {
     LINES = 8,       /* Connections that publish by HTTP. */
     MAX_AGES = 1 << 23,
     STALL_NS = 1000000000, /* Nothing came for so long: what is missing does not come. */
+    TRIES = 3,       /* Openings of a stream that is closed or refused (5xx) instead, as a browser would. */
     MADE = 512,      /* Bytes that are put before a message at most. */
 };
 /* How is published. By ZeroMQ: to pushpin's PULL socket, in pushpin's format, as a PUSH socket of ZMTP 3.0 would. */
@@ -44,7 +45,7 @@ static const char STAMP[] = "\"sent\":";
 enum { STAMP_SIZE = sizeof STAMP - 1, DIGITS = 19 };
 
 typedef struct {
-    int fd, ready, stopped, carried;
+    int fd, ready, stopped, carried, tries;
     char *request, *target, carry[CARRY];
     size_t request_size;
     long seq;
@@ -58,7 +59,7 @@ typedef struct {
 
 static Stream streams[MAX_STREAMS];
 static Line lines[LINES];
-static int poll_fd, number, port, publish_port, by, whole_frames, line_count, opened, lost, measured;
+static int poll_fd, number, port, publish_port, by, whole_frames, line_count, opened, again, lost, measured;
 static const char *ready_mark, *password;
 static char buffer[CARRY + READ], message[1 << 20], padding[DATA];
 static unsigned *ages; /* Microseconds. */
@@ -102,6 +103,16 @@ static void close_stream(int place) {
     opened -= streams[place].ready;
 }
 
+static void open_again(int place) {
+    close_stream(place);
+    if (++streams[place].tries >= TRIES) {
+        lost++;
+        return;
+    }
+    again++;
+    open_stream(place);
+}
+
 /* Count the messages that end in what was read, and note the age of each. */
 static void count(Stream *stream, char *at, char *end) {
     long long now = now_ns();
@@ -131,14 +142,21 @@ static void take(int place, unsigned events) {
     ssize_t size = recv(stream->fd, buffer + CARRY, READ, MSG_DONTWAIT);
     if (size <= 0) {
         if (size < 0 && errno == EAGAIN) return;
+        if (!stream->ready) {
+            open_again(place);
+            return;
+        }
         lost++;
         close_stream(place);
     } else if (stream->ready) {
         count(stream, start, buffer + CARRY + size);
     } else if (memmem(start, stream->carried + size, ready_mark, strlen(ready_mark))) {
         stream->ready = 1;
+        stream->tries = 0;
         opened++;
         stream->carried = 0;
+    } else if (!stream->carried && size > 10 && !memcmp(buffer + CARRY, "HTTP/1.1 5", 10)) {
+        open_again(place);
     } else {
         stream->carried = size < CARRY ? size : CARRY;
         memcpy(stream->carry, buffer + CARRY + size - stream->carried, stream->carried);
@@ -238,8 +256,8 @@ static double age(double share) {
 
 static void say(const char *what, long sent, long long began) {
     qsort(ages, aged, sizeof *ages, by_age);
-    printf("{\"%s\":%ld,\"received\":%ld,\"seconds\":%.6f,\"p50\":%.3f,\"p99\":%.3f,\"last\":%.3f,\"lost\":%d}\n", what, sent,
-           received, (heard_at - began) / 1e9, age(.5), age(.99), age(1), lost);
+    printf("{\"%s\":%ld,\"received\":%ld,\"seconds\":%.6f,\"p50\":%.3f,\"p99\":%.3f,\"last\":%.3f,\"again\":%d,\"lost\":%d}\n", what,
+           sent, received, (heard_at - began) / 1e9, age(.5), age(.99), age(1), again, lost);
     fflush(stdout);
 }
 
@@ -348,7 +366,7 @@ int main(int argc, char **argv) {
     double rate, seconds, churn;
     int first, second, slow;
     while (fgets(line, sizeof line, stdin)) {
-        lost = 0;
+        again = lost = 0;
         if (sscanf(line, "open %d", &first) == 1) do_open(first);
         else if (sscanf(line, "unicast %lf %lf %d %lf %d", &rate, &seconds, &first, &churn, &slow) == 5)
             do_unicast(rate, seconds, first, churn, slow);

@@ -57,13 +57,13 @@ BROADCAST_S = 5.0
 
 
 def opening(load: Load, server: Server, at_once: int = OPENING) -> Figures:
-    """Open all streams: how many a second, and what each keeps resident (KiB)."""
+    """Open all streams: how many a second, what each keeps resident (KiB), how many were refused or closed at first."""
     before = server.rss
     told = load.open(at_once)
     if told["lost"]:
         raise FailedError(f"{told['lost']} of {load.number} streams could not be opened.")
     kept = (server.rss - before) / load.number / 1024
-    return {"connects_per_s": load.number / told["seconds"], "rss_kib": kept}
+    return {"connects_per_s": load.number / told["seconds"], "rss_kib": kept, "opened_again": told["again"]}
 
 
 def idle(server: Server, seconds: float) -> Figures:
