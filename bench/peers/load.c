@@ -35,7 +35,7 @@ enum {
     LINES = 8,       /* Connections that publish by HTTP. */
     MAX_AGES = 1 << 23,
     STALL_NS = 1000000000, /* Nothing came for so long: what is missing does not come. */
-    TRIES = 3,       /* Openings of a stream that is closed or refused (5xx) instead, as a browser would. */
+    TRIES = 5,       /* Openings of a stream that is closed or refused (5xx) instead, as a browser would. */
     MADE = 512,      /* Bytes that are put before a message at most. */
 };
 /* How is published. By ZeroMQ: to pushpin's PULL socket, in pushpin's format, as a PUSH socket of ZMTP 3.0 would. */
@@ -59,7 +59,7 @@ typedef struct {
 
 static Stream streams[MAX_STREAMS];
 static Line lines[LINES];
-static int poll_fd, number, port, publish_port, by, whole_frames, line_count, opened, again, lost, measured;
+static int poll_fd, number, port, publish_port, by, whole_frames, line_count, opening, opened, again, lost, measured;
 static const char *ready_mark, *password;
 static char buffer[CARRY + READ], message[1 << 20], padding[DATA];
 static unsigned *ages; /* Microseconds. */
@@ -103,14 +103,15 @@ static void close_stream(int place) {
     opened -= streams[place].ready;
 }
 
-static void open_again(int place) {
+/* What a server has closed or refused while all are being opened is opened once more. */
+static void close_or_open_again(int place) {
     close_stream(place);
-    if (++streams[place].tries >= TRIES) {
+    if (opening && ++streams[place].tries < TRIES) {
+        again++;
+        open_stream(place);
+    } else {
         lost++;
-        return;
     }
-    again++;
-    open_stream(place);
 }
 
 /* Count the messages that end in what was read, and note the age of each. */
@@ -142,21 +143,15 @@ static void take(int place, unsigned events) {
     ssize_t size = recv(stream->fd, buffer + CARRY, READ, MSG_DONTWAIT);
     if (size <= 0) {
         if (size < 0 && errno == EAGAIN) return;
-        if (!stream->ready) {
-            open_again(place);
-            return;
-        }
-        lost++;
-        close_stream(place);
+        close_or_open_again(place);
     } else if (stream->ready) {
         count(stream, start, buffer + CARRY + size);
     } else if (memmem(start, stream->carried + size, ready_mark, strlen(ready_mark))) {
         stream->ready = 1;
-        stream->tries = 0;
         opened++;
         stream->carried = 0;
     } else if (!stream->carried && size > 10 && !memcmp(buffer + CARRY, "HTTP/1.1 5", 10)) {
-        open_again(place);
+        close_or_open_again(place);
     } else {
         stream->carried = size < CARRY ? size : CARRY;
         memcpy(stream->carry, buffer + CARRY + size - stream->carried, stream->carried);
@@ -270,10 +265,12 @@ static void reset(int all) {
 static void do_open(int at_once) {
     long long began = now_ns();
     reset(number);
+    opening = 1;
     for (int begun = 0; opened + lost < number; turn(10)) {
         if (now_ns() - began > 60 * BILLION) die("open");
         for (; begun < number && begun - opened - lost < at_once; begun++) open_stream(begun);
     }
+    opening = 0;
     heard_at = now_ns();
     say("opened", opened, began);
 }
