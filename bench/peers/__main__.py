@@ -2,15 +2,17 @@
 
 Each server in turn has the first core for itself; the load, Redis and PostgreSQL share the second. With `--write` the
 medians go into docs/performance.md and docs/images/peers.svg, everything measured into bench/results/edge.json;
-`--again` writes them once more from there. What the product is not held to is measured in the first `--others` runs,
-what idle streams cost, and what reconnects do to a peer's, in the first.
+`--again` writes them once more from there, or from `.cache/bench-peers.json`, where every run leaves what it has
+measured so far. With `--only` the lines that lack a server are left out, and the text says so. What the product is not
+held to is measured in the first `--others` runs, what idle streams cost, and what reconnects do to a peer's, in the
+first.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,12 +21,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import psutil
+
+from bench.ending import end_when_told
 from bench.peers import measures, ours, report
 from bench.peers.choice import PEERS
 from bench.peers.load import FailedError, compiled, load
 from bench.peers.measures import FULL, NEAR, QUICK, STEP, Effort, Figures
 from bench.peers.servers import EVERYBODY, Peer, Place
 from shared.embedded import EmbeddedRedis
+from shared.settings import PROJECT_ROOT
 
 SERVER_CORE, OTHER_CORE = 0, 1
 STREAMS = 5_000
@@ -32,7 +38,7 @@ IDLE_STREAMS = 10_000
 #: Of all streams so many are opened anew, and so many read nothing, while the others' latency is measured.
 SPARED, SLOW, CHURN_PER_S = 1_000, 1, 200
 
-OURS, IDLE = "carillon", "carillon-idle"
+OURS = "carillon"
 #: Messages a second at which the search for the product's limit begins.
 GUESS = 120_000
 #: Runs of what the product is not held to.
@@ -50,7 +56,7 @@ def of_peer(peer: Peer, place: Place, generator: Path, effort: Effort, known: fl
         with load(generator, streams, peer.publishing(server, place)) as many:
             told |= measures.opening(many, server, peer.at_once)
             if effort.once:
-                told |= measures.idle(server, effort.idle_s)
+                told |= measures.idle(server)
             told |= measures.unicast(many, known or peer.guess, effort, NEAR if known else STEP)
             if effort.once:
                 told |= measures.disturbed(many, SPARED, CHURN_PER_S, SLOW)
@@ -68,8 +74,8 @@ def of_ours(database: str, place: Place, generator: Path, effort: Effort, known:
     with ours.edge(place, database) as edge, load(generator, edge.streams(STREAMS), edge.publishing) as many:
         told |= measures.opening(many, edge.server)
         if effort.once:
-            told |= measures.idle(edge.server, effort.idle_s)
-        told |= measures.unicast(many, known or GUESS, effort, NEAR if known else STEP)
+            told |= measures.idle(edge.server)
+        told |= measures.unicast(many, known or GUESS, effort, NEAR if known else STEP, whole=True)
         told |= measures.broadcast(many, effort, ours.announcement_channel(), ours.CHUNK)
         told |= measures.disturbed(many, SPARED, CHURN_PER_S, SLOW)
     with (
@@ -86,15 +92,14 @@ def of_idle(database: str, place: Place, generator: Path, effort: Effort, known:
     del effort, known
     with ours.edge(place, database) as edge, load(generator, edge.streams(IDLE_STREAMS), edge.publishing) as many:
         told = measures.opening(many, edge.server)
-        # A heartbeat's interval, so that each stream gets one.
-        return told | measures.idle(edge.server, FULL.idle_s)
+        return told | measures.idle(edge.server)
 
 
 def measured(database: str, place: Place, generator: Path) -> dict[str, Measure]:
     """Return what measures each server, by its name."""
     table: dict[str, Measure] = {peer.name: partial(of_peer, peer, place, generator) for peer in PEERS}
     table[OURS] = partial(of_ours, database, place, generator)
-    table[IDLE] = partial(of_idle, database, place, generator)
+    table[report.IDLE] = partial(of_idle, database, place, generator)
     return table
 
 
@@ -107,7 +112,10 @@ def plan(names: Sequence[str], runs: int, others: int) -> list[tuple[int, str]]:
 
 
 def _measure_all(options: argparse.Namespace, table: dict[str, Measure]) -> report.Results:
-    """Measure by the plan; prints each server as it starts, with the time left, and its figures as they come."""
+    """Measure by the plan; prints each server as it starts, with the time left, and its figures as they come.
+
+    What was measured is kept after each of them (`report.KEPT`).
+    """
     results: report.Results = {}
     steps, took = plan(options.only or list(table), options.runs, options.others), dict[str, float]()
     for step, (number, name) in enumerate(steps):
@@ -122,12 +130,17 @@ def _measure_all(options: argparse.Namespace, table: dict[str, Measure]) -> repo
         try:
             earlier.append(table[name](effort, earlier[-1].get("unicast_per_s") if earlier else None))
             told = " ".join(f"{key}={value:,.1f}" for key, value in earlier[-1].items())
-        except FailedError as error:
+        except (FailedError, OSError, psutil.Error, subprocess.SubprocessError) as error:
             # The others' runs are not given up for one server's.
-            told = f"failed, and is left out of this run: {error}"
+            told = f"failed, and is left out of this run: {type(error).__name__}: {error}"
+        report.keep(_told({name: runs for name, runs in results.items() if runs}))
         took[name] = time.monotonic() - began
         print(f"  {took[name]:.0f} s {told}", flush=True)
     return {name: runs for name, runs in results.items() if runs}
+
+
+def _told(results: report.Results) -> report.Told:
+    return report.Told(f"python -m bench.peers {' '.join(sys.argv[1:])}", report.machine(), results)
 
 
 def run(options: argparse.Namespace, folder: Path) -> report.Results:
@@ -143,14 +156,17 @@ def run(options: argparse.Namespace, folder: Path) -> report.Results:
 
 
 def _options() -> argparse.Namespace:
-    names = [*(peer.name for peer in PEERS), OURS, IDLE]
+    names = [*(peer.name for peer in PEERS), OURS, report.IDLE]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--others", type=int, default=OTHERS, help="runs of what the product is not held to")
-    parser.add_argument("--quick", action="store_true", help="shorter trials: for ratios, not for idle costs")
+    parser.add_argument("--quick", action="store_true", help="shorter trials, fewer announcements: for ratios")
     parser.add_argument("--only", nargs="+", choices=names, metavar="SERVER", help=", ".join(names))
     parser.add_argument("--write", action="store_true", help="write the documents and bench/results/edge.json")
-    parser.add_argument("--again", action="store_true", help="measure nothing: write the documents from what is there")
+    parser.add_argument(
+        "--again", nargs="?", type=Path, const=report.WRITTEN, metavar="FILE",
+        help=f"measure nothing: write the documents from what is there, or in {report.KEPT.relative_to(PROJECT_ROOT)}",
+    )  # fmt: skip
     return parser.parse_args()
 
 
@@ -165,15 +181,15 @@ def _check(names: Sequence[str]) -> None:
 def main() -> None:
     """Measure, print the table, and write it where asked."""
     options = _options()
-    if options.again:
-        report.write_again()
+    if options.again is not None:
+        report.write_again(options.again)
         return
     _check(options.only or [])
     os.sched_setaffinity(0, {OTHER_CORE})
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    end_when_told()
     with tempfile.TemporaryDirectory(prefix="carillon-bench-") as name:
         results = run(options, Path(name))
-    told = report.Told(f"python -m bench.peers {' '.join(sys.argv[1:])}", report.machine(), results)
+    told = _told(results)
     print(report.text(told))
     if options.write:
         report.write(told)

@@ -59,7 +59,7 @@ typedef struct {
 
 static Stream streams[MAX_STREAMS];
 static Line lines[LINES];
-static int poll_fd, number, port, publish_port, by, whole_frames, line_count, opening, opened, again, lost, measured;
+static int poll_fd, number, port, publish_port, by, whole_frames, line_count, opening, opened, again, lost, measured, answered, unanswered;
 static const char *ready_mark, *password;
 static char buffer[CARRY + READ], message[1 << 20], padding[DATA];
 static unsigned *ages; /* Microseconds. */
@@ -149,6 +149,7 @@ static void take(int place, unsigned events) {
     } else if (memmem(start, stream->carried + size, ready_mark, strlen(ready_mark))) {
         stream->ready = 1;
         opened++;
+        answered++;
         stream->carried = 0;
     } else if (!stream->carried && size > 10 && !memcmp(buffer + CARRY, "HTTP/1.1 5", 10)) {
         close_or_open_again(place);
@@ -251,13 +252,13 @@ static double age(double share) {
 
 static void say(const char *what, long sent, long long began) {
     qsort(ages, aged, sizeof *ages, by_age);
-    printf("{\"%s\":%ld,\"received\":%ld,\"seconds\":%.6f,\"p50\":%.3f,\"p99\":%.3f,\"last\":%.3f,\"again\":%d,\"lost\":%d}\n", what,
-           sent, received, (heard_at - began) / 1e9, age(.5), age(.99), age(1), again, lost);
+    printf("{\"%s\":%ld,\"received\":%ld,\"seconds\":%.6f,\"p50\":%.3f,\"p99\":%.3f,\"last\":%.3f,\"again\":%d,\"lost\":%d,\"unanswered\":%d}\n",
+           what, sent, received, (heard_at - began) / 1e9, age(.5), age(.99), age(1), again, lost, unanswered);
     fflush(stdout);
 }
 
 static void reset(int all) {
-    received = aged = 0;
+    received = aged = answered = unanswered = 0;
     measured = all;
     heard_at = now_ns();
 }
@@ -304,6 +305,8 @@ static void do_unicast(double rate, double seconds, int all, double churn, int s
         turn(due > BATCH ? 0 : 1);
     }
     while (received < sent && now_ns() - heard_at < STALL_NS) turn(10);
+    for (long long ended = now_ns(); answered < reopened && now_ns() - ended < STALL_NS;) turn(10);
+    unanswered = reopened - answered;
     say("sent", sent, began);
 }
 

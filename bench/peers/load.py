@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 By = Literal["redis", "http", "zmq"]
 FOLDER = Path(__file__).parent
-#: A command that takes longer than this has failed.
-PATIENCE_S = 120
+#: A command that takes longer than this has failed: opening gives up by itself after 60 s, everything else before.
+PATIENCE_S = 120.0
 #: Connections that are being opened at the same time: less than any server's listen queue.
 OPENING = 200
 
@@ -64,6 +65,9 @@ class Load:
         assert self._process.stdout is not None
         self._process.stdin.write(command + "\n")
         self._process.stdin.flush()
+        # Each answer is one line, so that nothing of it waits in a buffer.
+        if not select.select([self._process.stdout], [], [], PATIENCE_S)[0]:
+            raise FailedError(f"The load generator did not answer {command!r} within {PATIENCE_S:.0f} s.")
         line = self._process.stdout.readline()
         if not line:
             raise FailedError(f"The load generator ended at {command!r}.")
@@ -80,7 +84,7 @@ class Load:
         """Publish to streams drawn at random, `rate` a second; ends early where half a second's messages are under way.
 
         The last `spared` streams are not counted: `slow` of them read nothing, the rest is opened anew, `churn` a
-        second.
+        second; of those `unanswered` had no answer when they were opened anew again, or a second after the end.
         """
         return self._ask(f"unicast {rate} {seconds} {self.number - spared} {churn} {slow}")
 
@@ -106,4 +110,5 @@ def load(program: Path, streams: Streams, publishing: Publishing) -> Iterator[Lo
             yield Load(process, len(streams.requests))
         finally:
             process.kill()
-            process.communicate()
+            with suppress(BrokenPipeError):
+                process.communicate()

@@ -70,7 +70,7 @@ def _name(row: Row, place: int) -> str:
 
 def _column(rows: Sequence[Row], column: Column, left: int) -> list[str]:
     most = max((max(row.values[column.figure]) for row in rows if row.values.get(column.figure)), default=1.0)
-    scale = (COLUMN - NUMBER) / most
+    scale = (COLUMN - NUMBER) / (most or 1.0)
     parts = [
         f'<text class="title" x="{left}" y="18">{escape(column.title)}</text>',
         f'<text class="note" x="{left}" y="34">{escape(column.note)}</text>',

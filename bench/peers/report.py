@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 from bench import report
 from bench.peers import ours, picture
 from bench.peers.choice import PEERS
 from bench.peers.measures import Figures
+from shared.settings import PROJECT_ROOT
 
 Results = dict[str, list[Figures]]
 
 NAME = "edge"
+#: What is measured of the product while nothing happens.
+IDLE = "carillon-idle"
 TITLES = {peer.name: peer.title for peer in PEERS} | {"carillon": ours.TITLE}
 CONFIGURATIONS = {peer.name: peer.configuration for peer in PEERS} | {"carillon": ours.CONFIGURATION}
 COLUMNS = {
     "unicast_per_s": "unicast: most messages/s with p99 < 100 ms",
     "p99_calm_ms": "p99 at 2,000/s, ms",
     "p99_disturbed_ms": "… with 200 reconnects/s and a slow reader",
+    "unanswered": "… reconnects not answered",
     "deliveries_per_s": "broadcast: deliveries/s",
     "last_ms": "the last of 5,000 has it, ms",
     "connects_per_s": "connects/s",
@@ -33,6 +40,8 @@ SHOWN = (
     picture.Column("deliveries_per_s", "deliveries/s of broadcasts", "to 5,000 streams"),
     picture.Column("rss_kib", "KiB for each stream", "less is better"),
 )
+#: The figures of the last run, as far as it came; and those of the last one that was written.
+KEPT, WRITTEN = PROJECT_ROOT / ".cache" / "bench-peers.json", report.RESULTS / f"{NAME}.json"
 #: nchan's ways of using Redis on the one core that a server has here.
 NCHAN_BY_REDIS = ("nchan-redis", "nchan-nostore")
 #: Below this the C program is not the limit that it is to be, and the run does not count.
@@ -61,10 +70,10 @@ class Held:
     at_least: bool = True
 
     def row(self, results: Results) -> list[str] | None:
-        """Return a row of the table; None where a server was left out."""
+        """Return a row of the table; None where a server was left out, or did not reach the least rate."""
         try:
             value = self.figure(results)
-        except KeyError:
+        except (KeyError, ZeroDivisionError):
             return None
         if self.bound is None:
             return [self.what, f"{value:,.2f}", "", ""]
@@ -87,10 +96,8 @@ def _own(figure: str, name: str = "carillon") -> Callable[[Results], float]:
 
 
 def _of_nchan_by_redis(results: Results) -> float:
-    """Of the faster way that was measured: in both every server that shares the Redis is told."""
-    ways = [median(results, name, "unicast_per_s") for name in NCHAN_BY_REDIS if name in results]
-    if not ways:
-        raise KeyError(NCHAN_BY_REDIS)
+    """Of the faster way: in both every server that shares the Redis is told. KeyError unless both were measured."""
+    ways = [median(results, name, "unicast_per_s") for name in NCHAN_BY_REDIS]
     return median(results, "carillon", "unicast_per_s") / max(ways)
 
 
@@ -104,13 +111,14 @@ HELD = (
     Held("announcement: deliveries/s, of nchan's with one identical frame", _by("deliveries_per_s", "nchan"), 1),
     Held("announcement: the last of 5,000 has it, ms", _own("last_ms"), 80, at_least=False),
     Held("authenticated connects/s", _own("connects_per_s"), 2_000),
-    Held("10,000 idle streams: KiB each", _own("rss_kib", "carillon-idle"), 15, at_least=False),
-    Held("10,000 idle streams with heartbeats: % of a core", _own("idle_percent", "carillon-idle"), 3, at_least=False),
+    Held("10,000 idle streams: KiB each", _own("rss_kib", IDLE), 15, at_least=False),
+    Held("10,000 idle streams with heartbeats: % of a core", _own("idle_percent", IDLE), 3, at_least=False),
     Held(
         "a slow reader and 200 reconnects/s: the others' p99, of the quiet p99",
         lambda results: median(results, "carillon", "p99_disturbed_ms") / median(results, "carillon", "p99_quiet_ms"),
         2, at_least=False,
     ),
+    Held("of those reconnects not answered", _own("unanswered"), 0, at_least=False),
 )  # fmt: skip
 
 
@@ -124,11 +132,36 @@ def _cell(results: Results, name: str, figure: str) -> str:
 
 
 def _servers(results: Results) -> str:
-    rows = [[TITLES[name], *(_cell(results, name, figure) for figure in COLUMNS)] for name in results if name in TITLES]
+    rows = [
+        [_title(results, name), *(_cell(results, name, figure) for figure in COLUMNS)]
+        for name in results
+        if name in TITLES
+    ]
     if "carillon" in results:
-        same = (_cell(results, "carillon", f"identical_{figure}") for figure in ("deliveries_per_s", "last_ms"))
-        rows.append([f"… identical frames, {ours.SHARING} streams a recipient", "", "", "", *same, "", "", ""])
+        same = [
+            _cell(results, "carillon", f"identical_{figure}") if figure in ("deliveries_per_s", "last_ms") else ""
+            for figure in COLUMNS
+        ]
+        rows.append([f"… identical frames, {ours.SHARING} streams a recipient", *same])
     return report.table(["server", *COLUMNS.values()], rows)
+
+
+def _title(results: Results, name: str) -> str:
+    """Return a server's title, with the number of its runs where that is not what most is told of."""
+    number = len(results[name])
+    return TITLES[name] if number == _runs(results) else f"{TITLES[name]} ({number} run{'s' * (number > 1)})"
+
+
+def _runs(results: Results) -> int:
+    return max(map(len, results.values()), default=0)
+
+
+def _left_out(results: Results) -> str:
+    """Tell which servers have no figures, and what is therefore not held to anything; nothing where all have."""
+    names = [f"`{name}`" for name in (*TITLES, IDLE) if name not in results]
+    lines = [f"“{each.what}”" for each in HELD if each.row(results) is None]
+    told = f"Left out of this run, or failed in it: {', '.join(names)}." if names else ""
+    return f"{told} Not told without them: {', '.join(lines)}.".strip() if lines else told
 
 
 def _held(results: Results) -> str:
@@ -139,8 +172,8 @@ def _held(results: Results) -> str:
 def _counts(results: Results) -> str:
     try:
         factor = median(results, "limit", "unicast_per_s") / median(results, "nchan", "unicast_per_s")
-    except KeyError:
-        return "The C limit or nchan was left out: the run does not count."
+    except (KeyError, ZeroDivisionError):
+        return "The C limit or nchan has no rate: the run does not count."
     verdict = "counts" if factor >= LIMIT_BY_NCHAN else "does **not** count"
     return (
         f"The C limit reaches {factor:.2f} times nchan's unicast rate (at least {LIMIT_BY_NCHAN}): the run {verdict}."
@@ -155,6 +188,7 @@ def _answer(*command: str) -> str:
     return (done.stdout + done.stderr).strip().splitlines()[0]
 
 
+@cache
 def machine() -> dict[str, str]:
     """Return what it was measured on, and the peers' versions."""
     return report.machine() | {
@@ -184,12 +218,15 @@ def _rows(results: Results) -> list[picture.Row]:
 def text(told: Told) -> str:
     """Return everything that docs/performance.md says of the peers."""
     results, on = told.results, ", ".join(f"{name} {value}" for name, value in told.machine.items())
+    number = _runs(results)
     parts = [
-        f"`{told.command}`: medians (least to greatest). {on}.",
+        f"`{told.command}`: medians of {number} run{'s' * (number > 1)} (least to greatest) unless a server's title "
+        f"has another number; without a range, of one. {on}.",
         _servers(results),
         "![the edge beside its peers](images/peers.svg)",
         _held(results),
         _counts(results),
+        *filter(None, [_left_out(results)]),
         "\n".join(f"- {TITLES[name]}: {CONFIGURATIONS[name]}." for name in results if name in TITLES),
     ]
     return "\n\n".join(parts)
@@ -202,6 +239,12 @@ def write(told: Told) -> None:
     report.write(NAME, text(told))
 
 
-def write_again() -> None:
-    """Write the documents anew from the figures in bench/results."""
-    write(Told(**report.load(NAME)))
+def keep(told: Told) -> None:
+    """Keep what a run has measured so far, where its end cannot take it away."""
+    KEPT.parent.mkdir(exist_ok=True)
+    KEPT.write_text(json.dumps(asdict(told), indent=1))
+
+
+def write_again(kept: Path) -> None:
+    """Write the documents anew from figures that were kept, by default those in bench/results."""
+    write(Told(**json.loads(kept.read_text())))

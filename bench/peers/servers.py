@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -116,7 +116,7 @@ def running(place: Place, port: int, command: Sequence[str | Path], **environmen
     with (place.folder / "log").open("ab") as log:
         process = subprocess.Popen(
             pinned, env={**os.environ, **environment}, cwd=PROJECT_ROOT, stdout=log, stderr=log,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
     try:
         _wait_for(process, port, place)
@@ -139,11 +139,20 @@ def _listens(port: int) -> bool:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
+    """End a server with all that it has started, of which some may have left its group (pushpin's parts do)."""
+    children: list[psutil.Process] = []
+    with suppress(psutil.Error):
+        children = psutil.Process(process.pid).children(recursive=True)
+    _tell_group(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
         process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        for child in psutil.Process(process.pid).children(recursive=True):
+    _tell_group(process.pid, signal.SIGKILL)
+    for child in children:
+        with suppress(psutil.Error):
             child.kill()
-        process.kill()
-        process.wait()
+    process.wait()
+
+
+def _tell_group(leader: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(leader, number)
