@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from itertools import takewhile
 from types import coroutine
 from typing import Any, Protocol
 
@@ -34,6 +35,7 @@ BACKLOG_BYTES = 1024 * 1024
 #: Bytes given to the server at once: the size of the buffer that it keeps for a connection, so that a reader that takes
 #: bytes is seen to.
 PIECE_BYTES = 64 * 1024
+_FRAME_END = b"\n\n"
 #: Tenants whose names are kept as JSON, one for all their inboxes.
 TENANTS = 1_000
 
@@ -139,26 +141,47 @@ class _Backlog:
     __slots__ = ("bytes", "frames", "pieces")
 
     def __init__(self) -> None:
-        self.pieces: deque[tuple[bytes, int, bool]] = deque()
+        #: Bytes, the live frames that they count as, whether more comes, whether they begin inside of a frame.
+        self.pieces: deque[tuple[bytes, int, bool, bool]] = deque()
         self.frames = self.bytes = 0
 
     def fits(self, body: bytes, frames: int) -> bool:
         return self.frames + frames <= BACKLOG_FRAMES and self.bytes + len(body) <= BACKLOG_BYTES
 
-    def add(self, piece: bytes, frames: int, more: bool) -> None:
-        self.pieces.append((piece, frames, more))
+    def add(self, piece: bytes, frames: int, more: bool, within: bool = False) -> None:
+        self.pieces.append((piece, frames, more, within))
         self.frames += frames
         self.bytes += len(piece) if frames else 0
 
     def pop(self) -> tuple[bytes, bool]:
-        piece, frames, more = self.pieces.popleft()
+        piece, frames, more, _ = self.pieces.popleft()
         self.frames -= frames
         self.bytes -= len(piece) if frames else 0
         return piece, more
 
     def clear(self) -> None:
-        self.pieces.clear()
+        """Drop what waits, but for the rest of a frame that was begun: a client would take what follows for that."""
+        self.pieces = deque((piece, 0, more, True) for piece, _, more, _ in takewhile(_is_within, self.pieces))
         self.frames = self.bytes = 0
+
+
+def _is_within(waiting: tuple[bytes, int, bool, bool]) -> bool:
+    return waiting[3]
+
+
+def _pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Cut whole frames into pieces at frames' ends; gives with each whether it begins inside of a frame.
+
+    Only a frame that is longer than a piece is cut itself.
+    """
+    start, within = 0, False
+    while start < len(body):
+        end, is_cut = start + PIECE_BYTES, False
+        if end < len(body):
+            found = body.rfind(_FRAME_END, start, end)
+            end, is_cut = (end, True) if found < 0 else (found + len(_FRAME_END), False)
+        yield body[start:end], within
+        start, within = end, is_cut
 
 
 def _message(body: bytes, more: bool = True) -> dict[str, Any]:
@@ -249,17 +272,16 @@ class Stream:
             self._step(_message(body))
 
     def _write_pieces(self, body: bytes, frames: int) -> None:
-        for start in range(0, len(body), PIECE_BYTES):
-            piece = body[start : start + PIECE_BYTES]
+        for number, (piece, within) in enumerate(_pieces(body)):
             # Every piece of live frames counts as at least one, so that its bytes are counted.
-            counted = min(frames, 1) if start else frames
+            counted = min(frames, 1) if number else frames
             if self._backlog is None:
                 self._step(_message(piece))
-            elif counted and not self._backlog.fits(piece, counted):
+            elif counted and not within and not self._backlog.fits(piece, counted):
                 self._owner.overflowed(self)
                 return
             else:
-                self._backlog.add(piece, counted, True)
+                self._backlog.add(piece, counted, True, within)
 
     def write_unless_waiting(self, body: bytes) -> None:
         """Send bytes that fit into one piece; nothing if bytes wait already: the reader has enough."""
@@ -278,7 +300,7 @@ class Stream:
             self._step(_message(goodbye_frame(self.ended, self._returning), more=False))
 
     def end(self, reason: Goodbye, returning: int = 0) -> None:
-        """Say goodbye and end the response; what waits for a slow reader is dropped. Again: nothing.
+        """Say goodbye and end the response; whole frames that wait for a slow reader are dropped. Again: nothing.
 
         `returning`: how many streams end with this one and come back.
         """

@@ -120,6 +120,42 @@ async def test_a_replay_does_not_count_against_the_backlog() -> None:
     assert max(map(len, reader.taken)) == PIECE_BYTES
 
 
+def _frame(seq: int, size: int) -> bytes:
+    return b"id: 1-%d\nevent: notification\ndata: %s\n\n" % (seq, b"x" * size)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kept"),
+    [
+        ([1_000] * 200, 64),
+        ([10, 2 * PIECE_BYTES + 5, 10], 2),
+        ([10, 3 * PIECE_BYTES], 2),
+        ([3 * PIECE_BYTES, 10], 2),
+    ],
+)
+@pytest.mark.parametrize("live", [0, 4])
+async def test_a_stream_that_ends_amid_a_long_body_tells_whole_frames_and_goodbye(
+    sizes: list[int], kept: int, live: int
+) -> None:
+    """Half a frame would be one event with the goodbye, and its change lost for ever: its id is the client's cursor."""
+    reader = Reader()
+    stream = stream_of(reader, Owner())
+    frames = [_frame(seq, size) for seq, size in enumerate(sizes, 1)]
+    reader.open.clear()
+    stream.write(b"".join(frames), live)
+    stream.end(Goodbye.DRAIN)
+    reader.open.set()
+    await asyncio.wait_for(settled(stream), 30)
+    told = b"".join(reader.taken)
+    goodbye = told[told.rindex(b"retry: ") :]
+    assert b'"reason":"drain"' in goodbye
+    sent = told.removesuffix(goodbye).split(b"\n\n")
+    assert sent.pop() == b""
+    assert [frame + b"\n\n" for frame in sent] == frames[: len(sent)]
+    assert 0 < len(sent) <= kept
+    assert (max(map(len, reader.taken)) <= PIECE_BYTES, reader.ended) == (True, True)
+
+
 async def test_a_reader_that_takes_nothing_for_the_send_timeout_is_cut() -> None:
     reader, owner = Reader(), Owner(send_timeout=0.05)
     stream = stream_of(reader, owner)
