@@ -138,6 +138,13 @@ def refresh(cluster: Any) -> None:
         cluster.nodes_manager.initialize()
 
 
+async def arefresh(cluster: Any) -> None:
+    """As `refresh`, of an asyncio client: of one too that knows itself that it must ask, and was cancelled at it."""
+    with suppress(*AWAY):
+        await cluster.initialize()
+        await cluster.nodes_manager.initialize()
+
+
 def publisher(client: Any) -> Callable[[str | bytes, bytes], Any]:
     """Return by which method of a client, or of its pipeline, a message is published here."""
     method: Callable[[str | bytes, bytes], Any] = client.spublish if is_cluster() else client.publish
