@@ -143,7 +143,7 @@ def jobs(inboxes: int) -> Iterator[tuple[str, str, Callable[[], bool | None]]]:
     later = datetime.now(UTC) + timedelta(days=8)
     yield "cap", beat_schedule.CAP_TASK, retention.cap
     yield "cap, nothing to do", beat_schedule.CAP_TASK, retention.cap
-    yield "cap of a type", beat_schedule.CAP_TASK, _with_a_type_cap
+    yield "cap of a type", beat_schedule.CAP_TYPES_TASK, _with_a_type_cap
     yield "expire", beat_schedule.EXPIRE_TASK, retention.expire
     yield "expire, nothing to do", beat_schedule.EXPIRE_TASK, retention.expire
     yield "audit of the counters, all inboxes", beat_schedule.COUNTERS_TASK, _audits(inboxes)
@@ -161,7 +161,7 @@ def _with_a_type_cap() -> bool:
     types = catalogs.catalog().types
     capped = Catalog(MappingProxyType({**types, TYPE: replace(types[TYPE], cap=TYPE_CAP)}))
     with patch.object(retention, "catalog", lambda: capped):
-        return retention.cap()
+        return retention.cap_types()
 
 
 def _audits(inboxes: int) -> Callable[[], bool]:

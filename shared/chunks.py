@@ -202,13 +202,16 @@ def requeue_chunks() -> TextClause:
 
 @cache
 def fail_exhausted_chunks() -> TextClause:
-    """Give up the pending chunks that nobody holds and whose last try ended with their worker; selects their events."""
+    """Give up the pending chunks that nobody holds and whose last try ended with their worker; selects their events.
+
+    Parameters: most, limit.
+    """
     return text(f"""
         WITH lost AS MATERIALIZED (
             SELECT p.event_key, p.number FROM fan_out_chunks p
             WHERE p.state = 'pending' AND p.attempts >= :most
               AND p.tried_at < clock_timestamp() - make_interval(secs => {LANE_IDLE_S})
-            FOR NO KEY UPDATE OF p SKIP LOCKED)
+            ORDER BY p.event_key, p.number LIMIT :limit FOR NO KEY UPDATE OF p SKIP LOCKED)
         UPDATE fan_out_chunks c SET state = 'failed' FROM lost l JOIN events e ON e.key = l.event_key
         WHERE c.event_key = l.event_key AND c.number = l.number RETURNING c.event_key, {NAMED}""")
 

@@ -99,8 +99,8 @@ _CAP = """coalesce((SELECT u.cap FROM unnest(CAST(:tenants AS text[]), CAST(:cap
 
 @cache
 def over_caps() -> TextClause:
-    """Select of the next `inboxes` inboxes, in key order: the last key (null: there are none), those over their cap
-    (keys) with their excesses, and those that got something since the caps of types were last kept there (typed).
+    """Select of the next `inboxes` inboxes the last key (null: there are none) and those over their cap, in the order
+    of their keys, with their excesses.
 
     `capped` is the ordinal up to which everything is gone: arithmetic finds what is due, where a look for the oldest
     row that is left would step over hundreds of tombstones in every inbox. So many inboxes and no more are read,
@@ -109,9 +109,20 @@ def over_caps() -> TextClause:
     """
     is_over = f"FILTER (WHERE i.over > :least AND i.over > {_CAP})"
     return text(f"""
-        SELECT max(i.key) AS last, array_agg(i.key) {is_over} AS keys, array_agg(i.over - {_CAP}) {is_over} AS excesses,
-               array_agg(i.key) FILTER (WHERE i.got_some) AS typed
-        FROM (SELECT i.key, i.tenant, i.created - i.capped AS over, i.created > i.type_capped AS got_some
+        SELECT max(i.key) AS last, array_agg(i.key) {is_over} AS keys, array_agg(i.over - {_CAP}) {is_over} AS excesses
+        FROM (SELECT i.key, i.tenant, i.created - i.capped AS over
+              FROM inboxes i WHERE i.key > :after ORDER BY i.key LIMIT :inboxes) i""")
+
+
+@cache
+def grown() -> TextClause:
+    """Select of the next `inboxes` inboxes the last key and those that got something since the caps of types were last
+    kept there, as `over_caps`; what they have over those is not known (excesses: 1). Parameters: after, inboxes.
+    """
+    return text("""
+        SELECT max(i.key) AS last, array_agg(i.key) FILTER (WHERE i.has_grown) AS keys,
+               array_agg(1) FILTER (WHERE i.has_grown) AS excesses
+        FROM (SELECT i.key, i.created > i.type_capped AS has_grown
               FROM inboxes i WHERE i.key > :after ORDER BY i.key LIMIT :inboxes) i""")
 
 
@@ -197,8 +208,8 @@ def next_inboxes() -> TextClause:
 def beyond_kept() -> TextClause:
     """Select what is not among the last `keep` created of its inbox, or of its tenant's cap where that is more.
 
-    Rows: id, key, ordinal, is_tombstone. Parameters: keep, tenants, caps, after, up_to (inbox keys), partly and ordinal
-    (an inbox that was looked at up to there; 0: none), limit.
+    Rows, by key and ordinal: id, key, ordinal, is_tombstone. Parameters: keep, tenants, caps, after, up_to (inboxes'
+    keys), partly and ordinal (an inbox that was looked at up to there; ordinal 0: from its first row), limit.
 
     With `keep` at least the cap, only tombstones are that old once the cap has run; so no inbox has more than `keep`
     of them, without anybody counting them. What is to stay is selected as well: `limit` bounds what is read, and the
@@ -215,7 +226,7 @@ def beyond_kept() -> TextClause:
         CROSS JOIN LATERAL (
             SELECT n.id, n.key, n.ordinal, {_IS_TOMBSTONE} AS is_tombstone FROM notifications n
             WHERE n.key = i.key AND n.ordinal <= i.bound AND n.ordinal > i.seen ORDER BY n.ordinal LIMIT :limit) n
-        ORDER BY i.key LIMIT :limit""")
+        ORDER BY i.key, n.ordinal LIMIT :limit""")
 
 
 @cache

@@ -179,12 +179,15 @@ def finish_empty() -> TextClause:
 
 @cache
 def fail_exhausted() -> TextClause:
-    """Give up the suspects that nobody holds and whose last of `most` tries ended with their worker; selects them."""
+    """Give up the suspects that nobody holds and whose last of `most` tries ended with their worker; selects them.
+
+    Parameters: most, error, limit.
+    """
     return text(f"""
         UPDATE events e SET state = 'failed', error = :error, finished_at = clock_timestamp() WHERE key IN (
             SELECT e.key FROM events e WHERE e.state = 'accepted' AND e.attempts >= :most
               AND e.tried_at < clock_timestamp() - make_interval(secs => {EXHAUSTED_S})
-            FOR NO KEY UPDATE SKIP LOCKED) RETURNING key, {NAMED}""")
+            ORDER BY e.key LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING key, {NAMED}""")
 
 
 @cache

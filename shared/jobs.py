@@ -47,6 +47,20 @@ def move() -> TextClause:
 
 
 @cache
+def detail() -> TextClause:
+    """Select how far a job came within what is behind its position. Parameters: job (the row's own name)."""
+    return text("SELECT position FROM job_runs WHERE job = :job")
+
+
+@cache
+def set_detail() -> TextClause:
+    """Note the same, in a row that is no job's: it never ran, and is told nowhere. Parameters: job, position."""
+    return text("""
+        INSERT INTO job_runs (job, position) VALUES (:job, :position)
+        ON CONFLICT (job) DO UPDATE SET position = excluded.position""")
+
+
+@cache
 def tell() -> TextClause:
     """Count a run that ended, and give its lease back if it still has it.
 

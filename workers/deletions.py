@@ -29,10 +29,12 @@ MOST_WAITING = 100
 
 
 class Deleted(NamedTuple):
-    """What one transaction deletes: how many rows, and the frames that tell it, one for each inbox."""
+    """What one transaction deletes: how many rows, the frames that tell it, one for each inbox, and of which inbox (by
+    key) how many."""
 
     rows: int
     messages: list[Message]
+    of: dict[int, int]
 
 
 @contextmanager
@@ -93,10 +95,11 @@ def delete(
     """Run a deleting statement on locked inboxes. `now` None: the database's clock."""
     parameters = {**given, "reason": reason.value, "now": now}
     rows = connection.execute(statement, parameters).mappings().all()
-    many = sum(len(row["ids"]) for row in rows)
+    of = {row["key"]: len(row["ids"]) for row in rows}
+    many = sum(of.values())
     # Counted before the commit: what is rolled back is done, and counted, again.
     metrics.DELETED.add(many, reason.value)
-    return Deleted(many, [_told(row, reason) for row in rows])
+    return Deleted(many, [_told(row, reason) for row in rows], of)
 
 
 def _told(row: Mapping[Any, Any], reason: DeletedReason) -> Message:

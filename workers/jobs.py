@@ -91,6 +91,14 @@ class Run:
         connection.execute(jobs.move(), {"job": self.job, "position": position})
         self.position = position
 
+    def detail(self, connection: Connection) -> int:
+        """Return how far the job came within what is behind its position; 0: no way."""
+        return connection.scalar(jobs.detail(), {"job": f"{self.job}.detail"}) or 0
+
+    def set_detail(self, connection: Connection, detail: int) -> None:
+        """Note how far the job came within what is behind its position, in this transaction and for its later runs."""
+        connection.execute(jobs.set_detail(), {"job": f"{self.job}.detail", "position": detail})
+
     def tell(self, connection: Connection, complete: bool = True, error: str | None = None) -> None:
         """Write what the run did and give its lease back, with this transaction's commit."""
         self.told = True

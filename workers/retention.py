@@ -20,7 +20,7 @@ from shared.notification_id import id_range
 from shared.settings import settings
 from shared.statements import Program
 from workers.app import app, send
-from workers.deletions import delete, lock, one_job_at_a_time
+from workers.deletions import Deleted, delete, lock, one_job_at_a_time
 from workers.everywhere import in_every_database
 from workers.jobs import Run, in_batches, perform
 from workers.publish import publish
@@ -44,8 +44,14 @@ INBOXES_PAGE = 5_000
 
 @app.task(name=beat_schedule.CAP_TASK)
 def cap_task() -> None:
-    """Delete what inboxes have over their cap, and over those of types."""
+    """Delete what inboxes have over their cap."""
     _everywhere(beat_schedule.CAP_TASK, cap)
+
+
+@app.task(name=beat_schedule.CAP_TYPES_TASK)
+def cap_types_task() -> None:
+    """Delete what inboxes have over the caps of types."""
+    _everywhere(beat_schedule.CAP_TYPES_TASK, cap_types)
 
 
 @app.task(name=beat_schedule.EXPIRE_TASK)
@@ -99,16 +105,27 @@ def _tidy_some(run: Run, part: Callable[[], Program[int]]) -> bool:
 
 def _everywhere(task: str, work: Callable[[], bool]) -> None:
     with one_job_at_a_time(task) as mine:
-        if mine and not in_every_database(task, work):
-            send(task)
+        has_more = mine and not in_every_database(task, work)
+    # Behind the jobs that waited meanwhile, which have just been queued.
+    if has_more:
+        send(task)
 
 
 def cap(now: datetime | None = None) -> bool:
     """Keep the last created of every inbox, as many as its tenant's cap or `inbox_cap`, deleted ones counted.
 
-    Of types with a cap of their own the last so many that are shown are kept. Returns whether all inboxes are within.
+    Returns whether a round over all inboxes ended (`_Round`).
     """
-    return perform(beat_schedule.CAP_TASK, lambda run: in_batches(_Capping(run).batch), now)
+    return perform(beat_schedule.CAP_TASK, lambda run: _ended(_Capping(run)), now)
+
+
+def cap_types(now: datetime | None = None) -> bool:
+    """Keep of types with a cap of their own the last so many that an inbox shows.
+
+    A job of its own: a new cap of a type, or an announcement to all, is many runs of it, which the caps of inboxes
+    behind must not wait for. Returns whether a round over all inboxes ended (`_Round`).
+    """
+    return perform(beat_schedule.CAP_TYPES_TASK, lambda run: _ended(_CappingTypes(run)), now)
 
 
 def _caps() -> dict[str, Any]:
@@ -117,65 +134,128 @@ def _caps() -> dict[str, Any]:
     return {"cap": settings().inbox_cap, "tenants": list(own), "caps": list(own.values())}
 
 
-class _Capping:
-    """What inboxes have too many of, in key order, a page of inboxes after the other, from where the last run ended."""
+class _Round:
+    """A run's way over the inboxes in key order: from where the last run ended to the end, then round to there.
+
+    `has_ended` once the last inbox is passed: each was looked at by this run or, where they are more than a run has
+    time for, by it and those just before it, which queued each other. What was looked at by those before is looked at
+    again in the time that remains.
+    """
 
     def __init__(self, run: Run) -> None:
-        self._run = run
-        capped = {kind.name: kind.cap for kind in catalog() if kind.cap is not None}
-        self._types = {"types": list(capped), "caps": list(capped.values())}
-        #: Of the page that is worked on: what is due, found without locks, and its last key (None: no page yet).
-        self._over: dict[int, int] = {}
-        self._typed: list[int] = []
-        self._last: int | None = None
+        self.run = run
+        self.has_ended = False
+        #: The run's first position, once it is known.
+        self._first: int | None = None
 
     def batch(self) -> bool:
-        """Cap some inboxes, or look at the next page; returns whether there may be more."""
-        if self._over:
-            self._cap_some()
-        elif self._typed:
-            self._cap_types_of_some()
-        else:
-            return self._look()
+        """Do some work, or look for it behind the run's position; returns whether there may be more."""
+        if self.has_ended and self._first is not None and self.run.position >= self._first:
+            return False
+        with self.run.transaction() as connection:
+            if self._first is None:
+                self._first = self.run.position
+            return self._look(connection) or self._turn(connection)
+
+    def _look(self, connection: Connection) -> bool:
+        """Look at the next inboxes; returns whether there were any."""
+        raise NotImplementedError
+
+    def _turn(self, connection: Connection) -> bool:
+        """Go on with the first inbox; returns whether this run has not looked at it yet."""
+        self.run.move_to(connection, 0)
+        is_first_turn, self.has_ended = not self.has_ended, True
+        return is_first_turn and bool(self._first)
+
+
+def _ended(way: _Round) -> bool:
+    return in_batches(way.batch) or way.has_ended
+
+
+class _Capping(_Round):
+    """What inboxes have over their cap, a page of inboxes after the other; `position` is the last key that is done."""
+
+    #: What deletes it in locked inboxes.
+    _statement: Callable[[], TextClause] = staticmethod(deletions.cap_these)
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self._caps = _caps()
+        #: Of the page that is worked on, found without locks: what is due, by keys, in their order; and its last key.
+        self._due: dict[int, int] = {}
+        self._last = 0
+
+    def batch(self) -> bool:
+        """Cap some inboxes of the page, or look at the next one; returns whether there may be more."""
+        if not self._due:
+            return super().batch()
+        self._cap(self._chosen())
         return True
 
-    def _look(self) -> bool:
+    def _look(self, connection: Connection) -> bool:
         """Find what is due in the next inboxes, once the last page is within its caps."""
-        with self._run.transaction() as connection:
-            if self._last is not None:
-                self._run.move_to(connection, self._last)
-            caps = _caps()
-            least = min([caps["cap"], *caps["caps"]])
-            given = {**caps, "least": least, "after": self._run.position, "inboxes": INBOXES_SEEN}
-            page = connection.execute(deletions.over_caps(), given).one()
-            if page.last is None:
-                self._run.move_to(connection, 0)
-                return False
+        page = connection.execute(*self._asked()).one()
+        if page.last is None:
+            return False
         self._last = page.last
-        self._over = dict(zip(page.keys or (), page.excesses or (), strict=True))
-        self._typed = list(page.typed or ()) if self._types["types"] else []
+        self._due = dict(zip(page.keys or (), page.excesses or (), strict=True))
+        self._go_on(connection)
         return True
 
-    def _cap_some(self) -> None:
-        keys = _within({key: min(excess, CAPPED_AT_ONCE) for key, excess in self._over.items()}, self._run.batch)
-        self._delete(keys, deletions.cap_these(), _caps())
-        for key in keys:
-            self._over[key] -= CAPPED_AT_ONCE
-            if self._over[key] <= 0:
-                del self._over[key]
+    def _asked(self) -> tuple[TextClause, dict[str, Any]]:
+        least = min([self._caps["cap"], *self._caps["caps"]])
+        page = {"least": least, "after": self.run.position, "inboxes": INBOXES_SEEN}
+        return deletions.over_caps(), {**self._caps, **page}
 
-    def _cap_types_of_some(self) -> None:
-        keys = self._typed[: min(TYPED_AT_ONCE, self._run.batch)]
-        self._delete(keys, deletions.cap_types_of_these(), self._types)
-        del self._typed[: len(keys)]
+    def _chosen(self) -> list[int]:
+        return _within({key: min(excess, CAPPED_AT_ONCE) for key, excess in self._due.items()}, self.run.batch)
 
-    def _delete(self, keys: list[int], statement: TextClause, caps: Mapping[str, Any]) -> None:
-        with self._run.transaction() as connection:
+    def _cap(self, keys: list[int]) -> None:
+        with self.run.transaction() as connection:
             lock(connection, keys)
-            due = {**caps, "keys": keys, "most": CAPPED_AT_ONCE}
-            gone = delete(connection, statement, due, DeletedReason.CAPPED, self._run.now)
-        self._run.done += gone.rows
+            due = {**self._caps, "keys": keys, "most": CAPPED_AT_ONCE}
+            gone = delete(connection, self._statement(), due, DeletedReason.CAPPED, self.run.now)
+            self._strike(keys, gone)
+            self._go_on(connection)
+        self.run.done += gone.rows
         publish(gone.messages)
+
+    def _strike(self, keys: list[int], gone: Deleted) -> None:
+        """Strike inboxes that are within their caps now."""
+        for key in keys:
+            self._due[key] -= CAPPED_AT_ONCE
+            if self._due[key] <= 0:
+                del self._due[key]
+
+    def _go_on(self, connection: Connection) -> None:
+        """Let this run, or the next one where this one is cut off, go on before the first inbox that is left."""
+        self.run.move_to(connection, next(iter(self._due), self._last + 1) - 1)
+
+
+class _CappingTypes(_Capping):
+    """What inboxes show of types beyond their caps; nothing is looked at while no type has one."""
+
+    _statement = staticmethod(deletions.cap_types_of_these)
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        capped = {kind.name: kind.cap for kind in catalog() if kind.cap is not None}
+        self._caps = {"types": list(capped), "caps": list(capped.values())}
+
+    def _look(self, connection: Connection) -> bool:
+        return bool(self._caps["types"]) and super()._look(connection)
+
+    def _asked(self) -> tuple[TextClause, dict[str, Any]]:
+        return deletions.grown(), {"after": self.run.position, "inboxes": INBOXES_SEEN}
+
+    def _chosen(self) -> list[int]:
+        return list(self._due)[: min(TYPED_AT_ONCE, self.run.batch)]
+
+    def _strike(self, keys: list[int], gone: Deleted) -> None:
+        """Strike inboxes of which less went than may at once: nothing is left there."""
+        for key in keys:
+            if gone.of.get(key, 0) < CAPPED_AT_ONCE:
+                del self._due[key]
 
 
 def _within(found: dict[int, int], most: int) -> list[int]:
@@ -209,9 +289,10 @@ def _expire_some(run: Run) -> bool:
 
 
 def purge(now: datetime | None = None) -> bool:
-    """Remove tombstones older than a week or beyond 500 of an inbox; returns whether all are gone.
+    """Remove tombstones older than a week or beyond 500 of an inbox.
 
-    The floor of each inbox rises to the greatest seq removed: a cursor below it gets `reset`.
+    Returns whether all of the old ones are gone and a round over all inboxes ended (`_Round`). The floor of each inbox
+    rises to the greatest seq removed: a cursor below it gets `reset`.
     """
     return perform(beat_schedule.PURGE_TASK, _purge, now)
 
@@ -219,7 +300,7 @@ def purge(now: datetime | None = None) -> bool:
 def _purge(run: Run) -> bool:
     old = {"now": run.now, "days": TOMBSTONE_DAYS}
     aged = in_batches(lambda: _purge_some(run, deletions.old_tombstones(), old))
-    return in_batches(_PurgingSurplus(run).batch) and aged
+    return _ended(_PurgingSurplus(run)) and aged
 
 
 def _purge_some(run: Run, statement: TextClause, given: Mapping[str, Any]) -> bool:
@@ -238,35 +319,43 @@ def _purge_these(connection: Connection, rows: Sequence[Row[Any]]) -> int:
     return purged
 
 
-class _PurgingSurplus:
-    """What inboxes have too many of, in key order, from where the last run ended."""
+class _PurgingSurplus(_Round):
+    """What inboxes have too many of, some rows in some inboxes at a time."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        super().__init__(run)
         caps = _caps()
         self._given = {**caps, "keep": max(TOMBSTONES_KEPT, caps["cap"]), "inboxes": INBOXES_PAGE}
-        #: How far the inbox after the run's position was looked at.
-        self._seen = {"partly": 0, "ordinal": 0}
+        #: Up to which ordinal the inbox right behind the position was looked at, by this run or the last one.
+        self._ordinal: int | None = None
+        self._purged = 0
 
     def batch(self) -> bool:
-        """Look at some rows in some inboxes and purge what is to go; returns whether there may be more."""
-        with self._run.transaction() as connection:
-            given = {**self._given, **self._seen, "after": self._run.position, "limit": self._run.batch}
-            up_to = connection.scalar(deletions.next_inboxes(), given)
-            if up_to is None:
-                self._run.move_to(connection, 0)
-                return False
-            rows = connection.execute(deletions.beyond_kept(), {**given, "up_to": up_to}).all()
-            purged = _purge_these(connection, [row for row in rows if row.is_tombstone])
-            self._go_on(connection, up_to, rows if len(rows) == given["limit"] else ())
-        self._run.done += purged
+        """Purge what is to go of some rows; returns whether there may be more."""
+        self._purged = 0
+        has_more = super().batch()
+        self.run.done += self._purged
+        return has_more
+
+    def _look(self, connection: Connection) -> bool:
+        ordinal = self.run.detail(connection) if self._ordinal is None else self._ordinal
+        seen = {"partly": self.run.position + 1, "ordinal": ordinal}
+        given = {**self._given, **seen, "after": self.run.position, "limit": self.run.batch}
+        up_to = connection.scalar(deletions.next_inboxes(), given)
+        if up_to is None:
+            return False
+        rows = connection.execute(deletions.beyond_kept(), {**given, "up_to": up_to}).all()
+        self._purged = _purge_these(connection, [row for row in rows if row.is_tombstone])
+        # Behind these inboxes, or behind the last of the rows where more than those may be there.
+        at = (rows[-1].key - 1, rows[-1].ordinal) if len(rows) == given["limit"] else (up_to, 0)
+        self._go_on(connection, ordinal, *at)
         return True
 
-    def _go_on(self, connection: Connection, up_to: int, cut_off: Sequence[Row[Any]]) -> None:
-        """Go on behind the inboxes, or behind the last of the rows where more than those were there."""
-        last = max(((row.key, row.ordinal) for row in cut_off), default=(0, 0))
-        self._seen = dict(zip(("partly", "ordinal"), last, strict=True))
-        self._run.move_to(connection, last[0] - 1 if cut_off else up_to)
+    def _go_on(self, connection: Connection, before: int, position: int, ordinal: int) -> None:
+        self.run.move_to(connection, position)
+        self._ordinal = ordinal
+        if ordinal != before:
+            self.run.set_detail(connection, ordinal)
 
 
 def forget(now: datetime | None = None) -> bool:

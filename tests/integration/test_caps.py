@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
 import pytest
 
+from beat_schedule import CAP_TASK, CAP_TYPES_TASK
 from shared import catalog as catalogs
 from shared.catalog import Catalog
 from tests import directory
 from tests.directory import count
-from tests.upkeep import CAP, COMPLETED, Database, fill, shown
+from tests.statements import recorded
+from tests.upkeep import CAP, COMPLETED, ISSUED, Database, fill, job, shown
 from workers import retention
 from workers.fan_out import fan_out_pending
-from workers.retention import cap, expire, forget, purge
+from workers.jobs import in_batches
+from workers.retention import cap, cap_types, expire, forget, purge
+
+#: How the statements begin that look at a page of inboxes, and that cap some of them.
+LOOK, CAPPED = "SELECT max(i.key) AS", "WITH due AS"
 
 
 @pytest.fixture
@@ -94,12 +101,12 @@ def test_a_type_may_have_a_cap_of_its_own_and_others_stay(db: Database, ada: int
     fill(db, 3)
     db.execute("UPDATE notifications SET read_at = now(), seen_at = now() WHERE ordinal = 2")
     db.execute("UPDATE inboxes SET unread = 3, unseen = 3")
-    assert cap()
+    assert cap_types()
     assert shown(db, ada) == [1, 3, 4]
     told = directory.inbox(db, ada)
     assert (told["seq"], told["unread"], told["unseen"], told["total"], told["type_capped"]) == (5, 3, 3, 3, 4)
     assert directory.notifications(db, ada)[1]["deleted_for"] == "capped"
-    assert cap()
+    assert cap_types()
     assert directory.inbox(db, ada)["seq"] == 5
 
 
@@ -109,7 +116,81 @@ def test_an_inbox_with_more_of_a_type_than_one_change_may_take_is_looked_at_agai
 ) -> None:
     monkeypatch.setattr(retention, "CAPPED_AT_ONCE", 2)
     fill(db, CAP)
-    assert cap()
-    assert (shown(db, ada), directory.inbox(db, ada)["type_capped"]) == ([3, 4, 5], 0)
-    assert cap()
+    with recorded() as told:
+        assert cap_types()
     assert (shown(db, ada), directory.inbox(db, ada)["type_capped"]) == ([4, 5], 5)
+    assert (told.count(LOOK), told.count(CAPPED), job(db, CAP_TYPES_TASK)["done"]) == (2, 2, 3)
+
+
+def three_with(db: Database, many: int) -> list[int]:
+    """Return the keys of three inboxes with so many certificates each."""
+    keys = directory.add_recipients(db, "acme", ["one", "two", "three"])
+    for person in keys:
+        for _ in range(many):
+            directory.add_event(db, "certificate.issued", {**ISSUED, "student_id": person})
+    fan_out_pending()
+    return sorted(keys.values())
+
+
+@pytest.mark.usefixtures("configured")
+def test_without_a_cap_of_a_type_nothing_is_looked_at_for_it(db: Database) -> None:
+    three_with(db, CAP)
+    with recorded() as told:
+        assert cap_types()
+    assert (told.count(LOOK), told.count(CAPPED), told.count("commit")) == (0, 0, 2)
+    with recorded() as told:
+        assert cap()
+    assert (told.count(LOOK), told.count(CAPPED)) == (2, 0)
+
+
+@pytest.mark.usefixtures("two_certificates", "configured")
+def test_inboxes_are_capped_in_one_run_however_many_are_due_by_types(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when a page's types are capped before the next page is looked at for what is over the inboxes' caps."""
+    keys = three_with(db, CAP + 1)
+    monkeypatch.setattr(retention, "INBOXES_SEEN", 1)
+    monkeypatch.setattr(retention, "TYPED_AT_ONCE", 1)
+    monkeypatch.setattr(retention, "in_batches", a_few(2))
+    assert not cap_types()
+    assert [len(shown(db, key)) for key in keys] == [2, CAP + 1, CAP + 1]
+    monkeypatch.setattr(retention, "in_batches", in_batches)
+    with recorded() as told:
+        assert cap()
+    assert [len(shown(db, key)) for key in keys] == [2, CAP, CAP]
+    assert (told.count(LOOK), told.count(CAPPED)) == (4, 3)
+
+
+def a_few(batches: int) -> Callable[[Callable[[], bool]], bool]:
+    """Return an `in_batches` whose time is over after so many."""
+    return lambda batch: not all(batch() for _ in range(batches))
+
+
+@pytest.mark.usefixtures("two_certificates", "configured")
+@pytest.mark.parametrize(("work", "left"), [(cap, CAP), (cap_types, 2)], ids=["inboxes", "types"])
+def test_a_run_that_is_cut_off_within_a_page_goes_on_behind_the_last_inbox_that_it_did(
+    db: Database, monkeypatch: pytest.MonkeyPatch, work: Callable[[], bool], left: int
+) -> None:
+    keys = three_with(db, CAP + 1)
+    monkeypatch.setattr(retention, "TYPED_AT_ONCE", 1)
+    monkeypatch.setattr(retention, "_within", lambda due, _most: list(due)[:1])
+    monkeypatch.setattr(retention, "in_batches", a_few(2))
+    many, done, positions = [], [], []
+    task = CAP_TASK if work is cap else CAP_TYPES_TASK
+    for _ in range(4):
+        done.append(work())
+        many.append([len(shown(db, key)) for key in keys])
+        positions.append(job(db, task)["position"])
+    full = CAP + 1
+    assert many == [[left, full, full], [left, left, full], [left, left, left], [left, left, left]]
+    assert done == [False, False, False, True]
+    assert positions == [keys[1] - 1, keys[2] - 1, keys[2], keys[2]]
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_run_that_began_amid_the_inboxes_goes_round_to_where_it_began(db: Database) -> None:
+    """Fails when it ends with the last inbox: those before its first position were never looked at by it."""
+    keys = three_with(db, CAP + 1)
+    db.execute("INSERT INTO job_runs (job, position) VALUES (%s, %s)", (CAP_TASK, keys[1]))
+    assert cap()
+    assert [len(shown(db, key)) for key in keys] == [CAP, CAP, CAP]

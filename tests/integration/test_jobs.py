@@ -25,7 +25,7 @@ from workers.deletions import LEASE, WAITING, one_job_at_a_time
 from workers.fan_out import fan_out_pending
 from workers.jobs import Run, in_batches, next_batch, perform
 from workers.presence import clear_places
-from workers.retention import cap, expire, forget, purge, tidy
+from workers.retention import cap, cap_types, expire, forget, purge, tidy
 from workers.sweep import sweep
 
 
@@ -57,6 +57,7 @@ def lease(db: Database, task: str, seconds: int) -> None:
 
 JOBS: dict[str, Callable[[], object]] = {
     beat_schedule.CAP_TASK: cap,
+    beat_schedule.CAP_TYPES_TASK: cap_types,
     beat_schedule.EXPIRE_TASK: expire,
     beat_schedule.PURGE_TASK: purge,
     beat_schedule.FORGET_TASK: forget,

@@ -30,6 +30,7 @@ TASKS: dict[str, Callable[[], None]] = {
     beat_schedule.SWEEP_TASK: sweep.sweep_task,
     beat_schedule.FAILED_LOGINS_TASK: failed_logins.failed_logins_task,
     beat_schedule.CAP_TASK: retention.cap_task,
+    beat_schedule.CAP_TYPES_TASK: retention.cap_types_task,
     beat_schedule.EXPIRE_TASK: retention.expire_task,
     beat_schedule.PURGE_TASK: retention.purge_task,
     beat_schedule.FORGET_TASK: retention.forget_task,

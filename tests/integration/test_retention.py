@@ -216,6 +216,27 @@ def test_what_must_stay_of_an_inbox_does_not_keep_the_purge_from_what_is_behind_
 
 
 @pytest.mark.usefixtures("a_batch_a_run")
+def test_a_purge_that_is_cut_off_within_an_inbox_goes_on_there_and_comes_to_those_behind_it(
+    db: Database, ada: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when each run begins the inbox anew: more that must stay than a run has time for is never passed then."""
+    monkeypatch.setattr(jobs, "FIRST_BATCH", 2)
+    monkeypatch.setattr(jobs, "next_batch", lambda _size, _took: 2)
+    bob = directory.add_recipients(db, "acme", ["bob"])["bob"]
+    fill(db, CAP + 5)
+    for _ in range(CAP + 1):
+        directory.add_event(db, "certificate.issued", {**ISSUED, "student_id": "bob"})
+    fan_out_pending()
+    db.execute("UPDATE notifications SET deleted_at = now(), deleted_for = 'user' WHERE ordinal IN (1, 5)")
+    gone = []
+    for _ in range(5):
+        purge()
+        gone.append([[row["ordinal"] for row in directory.notifications(db, key)][:4] for key in (ada, bob)])
+    begun, amid, done = [2, 3, 4, 5], [2, 3, 4, 6], [1, 2, 3, 4]
+    assert gone == [[begun, done], [begun, done], [amid, done], [amid, [2, 3, 4, 5]], [amid, [2, 3, 4, 5]]]
+
+
+@pytest.mark.usefixtures("a_batch_a_run")
 def test_events_that_must_be_kept_do_not_keep_the_forgetting_from_those_behind_them(db: Database, ada: int) -> None:
     """Fails when each run begins with the first event: what has no time left after it is never looked at."""
     fill(db, 3)

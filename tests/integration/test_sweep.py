@@ -13,7 +13,8 @@ import redis
 from structlog.testing import capture_logs
 
 from tests import directory
-from tests.directory import Row
+from tests.directory import Row, count
+from workers import sweep as sweeper
 from workers.chunks import plan, run_chunk
 from workers.fan_out import fan_out_pending
 from workers.sweep import sweep
@@ -143,6 +144,26 @@ def test_a_chunk_whose_last_attempt_died_fails_its_event(db: psycopg.Connection[
     assert [line for line in told if line["event"] == "event.given_up"] == [directory.alarm(db, event)]
     row = directory.event(db, event)
     assert (row["state"], row["notifications"], row["error"]) == ("failed", 2, "1 of 2 chunks failed.")
+
+
+def test_one_sweep_gives_up_so_many_of_each_kind_and_the_next_one_the_rest(
+    db: psycopg.Connection[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when what is given up has no limit: a poisoned batch of thousands was locked and told by one look."""
+    monkeypatch.setattr(sweeper, "LIMIT", 1)
+    event = directory.add_event(db, "system.announcement", CALL)
+    fan_out_pending()
+    plan(event)
+    suspects = [directory.add_event(db, "system.announcement", CALL) for _ in range(2)]
+    db.execute("UPDATE events SET attempts = 5, tried_at = now() - interval '1 day' WHERE state = 'accepted'")
+    db.execute("UPDATE fan_out_chunks SET attempts = 5")
+    age(db, 6)
+    failed = []
+    for _ in range(3):
+        sweep()
+        states = [directory.event(db, key)["state"] for key in suspects]
+        failed.append((states.count("failed"), count(db, "fan_out_chunks WHERE state = 'failed'")))
+    assert failed == [(1, 1), (2, 2), (2, 2)]
 
 
 def test_an_event_whose_end_was_lost_is_ended(db: psycopg.Connection[Row]) -> None:
