@@ -143,7 +143,7 @@ def jobs(inboxes: int) -> Iterator[tuple[str, str, Callable[[], bool | None]]]:
     later = datetime.now(UTC) + timedelta(days=8)
     yield "cap", beat_schedule.CAP_TASK, retention.cap
     yield "cap, nothing to do", beat_schedule.CAP_TASK, retention.cap
-    yield "cap of a type", beat_schedule.CAP_TYPES_TASK, _with_a_type_cap
+    yield "cap_types, for a new cap", beat_schedule.CAP_TYPES_TASK, _with_a_type_cap
     yield "expire", beat_schedule.EXPIRE_TASK, retention.expire
     yield "expire, nothing to do", beat_schedule.EXPIRE_TASK, retention.expire
     yield "audit of the counters, all inboxes", beat_schedule.COUNTERS_TASK, _audits(inboxes)
