@@ -69,8 +69,8 @@ def _scoped_url(url: str) -> Any:
 
 #: A worker reads its tables by index. They grow a thousandfold between two looks of PostgreSQL at their sizes, and
 #: pending events come and go between them: a plan for "hardly any" reads all that there are, for each batch again.
-#: The price, for which `docs/decisions/0009-twenty-places.md` refused it to the API: what only a bitmap serves, such as a
-#: condition with OR over two indexes or any GIN index, is no error here but silently a walk through a whole index or
+#: The price, for which `docs/decisions/0009-twenty-places.md` refused it to the API: what only a bitmap serves, such as
+#: a condition with OR over two indexes or any GIN index, is no error here but silently a walk through a whole index or
 #: table. So workers' statements have no such condition (the OR of their row-level security is a filter of rows that
 #: another condition has found), and a new one has its plan looked at, as `tests/integration/test_claim_plans.py` does.
 BY_INDEX: roles.Bounds = (("enable_seqscan", "off"), ("enable_bitmapscan", "off"))
