@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from bench import reach, usage
 from bench.driver import POSTERS, Driver, envelope, issued, quantile
+from bench.ending import end_when_told
 from bench.plain import run as plain_run
 from bench.product import Product, running
 from bench.reach import Figures
@@ -322,8 +322,11 @@ def _once(options: argparse.Namespace) -> Figures:
 
 
 def _run(command: Sequence[str]) -> None:
-    """Run a command; where this one is ended meanwhile, the product that it started goes first."""
-    process = subprocess.Popen(command)
+    """Run a command; where this one is ended meanwhile, the product that it started goes first.
+
+    It has a session of its own: Ctrl-C reaches this process alone, which tells it once, and waits while it cleans up.
+    """
+    process = subprocess.Popen(command, start_new_session=True)
     try:
         if process.wait():
             raise SystemExit(f"A run ended with {process.returncode}.")
@@ -349,19 +352,22 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=RUNS, help=f"how often (default {RUNS}, some ten minutes in all)")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts, instead of all")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="parts, instead of all")
     parser.add_argument("--quick", action="store_true", help="fewer events and people: about a minute for a run")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and bench/results/")
     parser.add_argument("--into", type=Path, help="measure once and write nothing but the figures, into this file")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    if options.write and options.only:
+        parser.error("--write is for all parts: leave --only out.")
+    options.only = options.only or list(PARTS)
+    end_when_told()
     if options.into is not None:
         options.into.write_bytes(orjson.dumps(_once(options)))
         return
     runs = _in_processes(options)
     reach.show(runs)
     if options.write:
-        reach.write(runs, quick=options.quick)
+        reach.write(runs, f"python -m bench.end_to_end {' '.join(sys.argv[1:])}", quick=options.quick)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ import redis
 
 import beat_schedule
 from bench import report
+from bench.ending import end_when_told
 from bench.stored import fill
 from shared import catalog as catalogs
 from shared import db, migration
@@ -182,6 +183,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=100)
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args()
+    end_when_told()
     rows = run(chosen.inboxes, chosen.each)
     if chosen.write:
         report.write("jobs", report.table(HEADER, rows), OPERATIONS)

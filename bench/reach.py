@@ -109,11 +109,12 @@ def _cpu(runs: Sequence[Figures]) -> str:
     return report.table(("ms of CPU for each event", *(names[part] for part in found)), [*rows, total])
 
 
-def write(runs: Sequence[Figures], *, quick: bool) -> None:
-    """Write the figures of all runs, and the tables of their medians into docs/performance.md."""
+def write(runs: Sequence[Figures], command: str, *, quick: bool) -> None:
+    """Write the figures of all runs of `command`, and the tables of their medians into docs/performance.md."""
     machine = report.machine()
-    report.save(NAME, {"machine": machine, "quick": quick, "runs": list(runs)})
+    report.save(NAME, {"command": command, "machine": machine, "quick": quick, "runs": list(runs)})
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}"
-    what = f"`python -m bench.end_to_end --runs {len(runs)}{' --quick' if quick else ''} --write` on {where}"
-    told = f"{what}: medians (least to greatest), each run on a product of its own." if len(runs) > 1 else f"{what}."
+    what = f"`{command}` on {where}"
+    several = f"{what}: medians of {len(runs)} runs (least to greatest), each on a product of its own."
+    told = several if len(runs) > 1 else f"{what}."
     report.write(NAME, "\n\n".join((told, report.table(HEADER, lines(runs)), _cpu(runs))))

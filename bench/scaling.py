@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import model, report, scaling_history, scaling_recipients, scaling_rows, scaling_streams, stored
+from bench.ending import end_when_told
 from bench.series import Series, rows_of
 from bench.svg import COLOURS, Panel, plot
 
@@ -49,9 +50,9 @@ PARTS = {
         "notifications in the database", scaling_rows.measure, stored.make,
         "Notifications in one PostgreSQL, 100 in each inbox, all in the system's memory; PostgreSQL's own cache is its "
         "default of 128 MiB; in the last rows it is a quarter of the machine's memory, as PostgreSQL's manual advises, "
-        "and holds everything. Medians of 150 reads of random inboxes and of 9 transactions, each begun at a "
-        "checkpoint. A statement is planned anew on a new connection and behind PgBouncer; later its plan for any "
-        "values is used.",
+        "and holds everything (where it would not, there are no such rows). Medians of 150 reads of random inboxes and "
+        "of 9 transactions, each begun at a checkpoint. A statement is planned anew on a new connection and behind "
+        "PgBouncer; later its plan for any values is used.",
     ),
 }  # fmt: skip
 
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a folder that keeps what takes long to prepare")
     parser.add_argument("--prepare", action="store_true", help="only prepare that")
     chosen = parser.parse_args()
+    end_when_told()
     with tempfile.TemporaryDirectory(prefix="carillon-bench-") as temporary:
         folder = chosen.data or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,8 @@
 
 The statements are the product's own, prepared, under row-level security as its roles, on random inboxes; the times are
 the client's, beside the server. Everything lies in the system's memory (it is read once before), and PostgreSQL's own
-cache is 128 MiB; commits are flushed. Then what a page and a chunk cost where that cache holds everything.
+cache is 128 MiB; commits are flushed. Then what a page and a chunk cost where that cache holds everything, as long as a
+quarter of this machine's memory does.
 """
 
 from __future__ import annotations
@@ -159,6 +160,12 @@ class Database:
         assert row is not None
         return float(row["bytes"]) / 2**20
 
+    def whole(self) -> float:
+        """Return the MiB of the whole database."""
+        row = self._session.execute("SELECT pg_database_size(current_database()) AS bytes").fetchone()
+        assert row is not None
+        return float(row["bytes"]) / 2**20
+
 
 _ALL = (
     "SELECT count(title) FROM notifications WHERE key > 0 AND ordinal > 0",
@@ -272,5 +279,10 @@ def measure(folder: Path, sizes: tuple[int, ...] = SIZES) -> list[Series]:
     make(folder, sizes)
     with opened(folder, sizes) as databases:
         found = measure_all(databases, sizes)
-    with opened(folder, sizes, int(CACHE_SHARE * psutil.virtual_memory().total / 2**20)) as databases:
+        needed = sum(each.whole() for each in databases)
+    cache = int(CACHE_SHARE * psutil.virtual_memory().total / 2**20)
+    if needed > cache:
+        print(f"No rows of a cache that holds everything: that takes {needed:.0f} MiB, and it has {cache}.", flush=True)
+        return found
+    with opened(folder, sizes, cache) as databases:
         return found + measure_cached(databases, sizes)

@@ -31,6 +31,15 @@ CACHE_MIB = 128
 _COMMENT = "filled"
 
 
+class CachedPostgres(EmbeddedPostgres):
+    """A PostgreSQL whose own cache has `cache_mib` MiB."""
+
+    cache_mib = CACHE_MIB
+
+    def _arguments(self) -> list[str]:
+        return [*super()._arguments(), "-c", f"shared_buffers={self.cache_mib}MB"]
+
+
 def database_of(rows: int) -> str:
     """Return the name of the database with so many rows."""
     return f"rows_{rows}"
@@ -39,25 +48,13 @@ def database_of(rows: int) -> str:
 @contextmanager
 def server(folder: Path, *, flushes: bool = True, cache_mib: int = CACHE_MIB) -> Iterator[EmbeddedPostgres]:
     """Run the folder's PostgreSQL with a cache of its own of so many MiB."""
-    postgres = EmbeddedPostgres(folder / "postgres", fast=not flushes)
+    postgres = CachedPostgres(folder / "postgres", fast=not flushes)
+    postgres.cache_mib = cache_mib
     postgres.start()
     try:
-        _give_cache(postgres, cache_mib)
         yield postgres
     finally:
         postgres.stop()
-
-
-def _give_cache(postgres: EmbeddedPostgres, mib: int) -> None:
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as session:
-        row = session.execute(
-            "SELECT setting::bigint * 8 / 1024 FROM pg_settings WHERE name = 'shared_buffers'"
-        ).fetchone()
-        if row == (mib,):
-            return
-        session.execute(sql.SQL("ALTER SYSTEM SET shared_buffers = {}").format(sql.Literal(f"{mib}MB")))
-    postgres.stop()
-    postgres.start()
 
 
 def make(folder: Path, sizes: tuple[int, ...] = SIZES) -> None:

@@ -21,15 +21,28 @@ from tests.listener import parse
 from workers.fan_out import fan_out_pending
 
 TENANT = "uni"
+#: What was published is heard long before.
+HEARD_S = 30.0
 _numbers = count(1)
 
 
 class Person:
     """Somebody with an inbox: `http` has the paths below `/api` and their token."""
 
-    def __init__(self, name: str, http: httpx.Client, db: psycopg.Connection[Row], heard: redis.client.PubSub) -> None:
-        self.name, self.http, self._db, self._heard = name, http, db, heard
+    def __init__(
+        self,
+        name: str,
+        http: httpx.Client,
+        db: psycopg.Connection[Row],
+        client: redis.Redis,
+        heard: redis.client.PubSub,
+    ) -> None:
+        self.name, self.http, self._db, self._client, self._heard = name, http, db, client, heard
         self._made = 0
+        self._marker = f"test:marker:{name}".encode()
+        for channel in (channel_of(TENANT, name), self._marker):
+            self._heard.subscribe(channel)
+            assert self._next()["type"] == "subscribe"
 
     def notify(self, number: int = 1) -> None:
         """Give them notifications, with badges that are numbered from 1."""
@@ -63,11 +76,20 @@ class Person:
         return told
 
     def frames(self) -> list[dict[str, Any]]:
-        """Return the frames that were published for them since the last call."""
-        told = []
-        while (message := self._heard.get_message(timeout=0.3)) is not None:
+        """Return the frames that were published for them since the last call.
+
+        They end at a marker on another channel of the same subscription, which hears both in the order of publishing.
+        """
+        told: list[dict[str, Any]] = []
+        self._client.publish(self._marker, b"")
+        while (message := self._next())["channel"] != self._marker:
             told += [{"id": frame.id, **frame.data} for frame in parse(message["data"])]
         return told
+
+    def _next(self) -> dict[str, Any]:
+        message: dict[str, Any] | None = self._heard.get_message(timeout=HEARD_S)
+        assert message is not None, "the marker was not heard"
+        return message
 
 
 @contextmanager
@@ -83,6 +105,4 @@ def person_of(edge: Edge, *, registered: bool = True) -> Iterator[Person]:
     ):
         if registered:
             directory.add_recipients(db, TENANT, [name])
-        heard.subscribe(channel_of(TENANT, name))
-        assert (heard.get_message(timeout=30) or {})["type"] == "subscribe"
-        yield Person(name, http, db, heard)
+        yield Person(name, http, db, client, heard)

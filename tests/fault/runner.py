@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ STATE = PROJECT_ROOT / ".cache" / "faults.json"
 TABLE = PROJECT_ROOT / "docs" / "faults.md"
 
 #: What a result depends on.
-CODE = ("api", "workers", "shared", "migrations", "beat_schedule.py", "tests")
+PRODUCT = ("api", "workers", "shared", "migrations", "beat_schedule.py")
+CODE = (*PRODUCT, "tests")
 
 Entry = dict[str, Any]
 
@@ -117,11 +119,24 @@ def _commits(entries: list[Entry]) -> str:
     """Tell which rows ran which code: of the commit of most rows how many, of each other one their names."""
     commits = Counter(entry["commit"] for entry in entries)
     (most, many), *others = commits.most_common() or [("none", 0)]
-    told = [f"`{most}` ({many} rows)"]
+    told = [f"`{most}` ({many} rows){_since(most)}"]
     for name, _ in others:
         rows = ", ".join(entry["name"] for entry in entries if entry["commit"] == name)
-        told.append(f"`{name}` ({rows})")
+        told.append(f"`{name}` ({rows}){_since(name)}")
     return "; ".join(told)
+
+
+@cache
+def _since(name: str) -> str:
+    """Return a mark where the product or its faults are other ones now than at that commit."""
+    try:
+        asked = subprocess.run(
+            ["git", "diff", "--quiet", name, "--", *PRODUCT, "tests/fault"], cwd=PROJECT_ROOT, check=False
+        )
+    except FileNotFoundError:
+        return ""
+    # Also for a commit that is not there (128), or whose code was changed (`+`).
+    return " **(other code since)**" if asked.returncode else ""
 
 
 def tell(result: Result) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 
-from api.read import HEADS_IN_ONE_QUERY, TENANTS_IN_ONE_QUERY, Batch, connected, pieces
+from api.read import GATHER_S, HEADS_IN_ONE_QUERY, TENANTS_IN_ONE_QUERY, Batch, connected, pieces
 from api.sse import Inbox
 from shared.cursor import Cursor
 from shared.frames import Counters
@@ -48,19 +49,29 @@ async def test_questions_asked_at_once_are_one_query_and_those_asked_meanwhile_t
 async def test_those_that_ask_soon_after_a_query_are_the_next_one_together(
     first: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.read.GATHER_S", 0.2)
     queries: list[list[int]] = []
+    rests: list[float] = []
+    rested = asyncio.Event()
 
     async def fetch(questions: Sequence[int]) -> list[int]:
         queries.append(list(questions))
         return list(questions)
 
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        await rested.wait()
+
+    # The rest ends when this test says so, not by the clock.
+    monkeypatch.setattr("api.read.asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": rest}))
     batch: Batch[int, int] = Batch(fetch, 3)
     await asyncio.gather(*map(batch.ask, first))
     third = batch.ask(3)
     for _ in range(5):
         await asyncio.sleep(0)
-    assert list(await asyncio.gather(third, batch.ask(4))) == [3, 4]
+    assert (queries, rests) == ([first], [GATHER_S])
+    fourth = batch.ask(4)
+    rested.set()
+    assert list(await asyncio.gather(third, fourth)) == [3, 4]
     assert queries == [first, [3, 4]]
 
 
