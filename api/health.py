@@ -91,7 +91,8 @@ async def _brokered(publishing: bool) -> bool:
     url = overview.url_of(settings(), "broker_url") or ""
     if broker.is_amqp(url):
         return await asyncio.to_thread(broker.waiting, url, (), PING_TIMEOUT_S) is not None
-    return await _pings(url) if url.startswith(("redis", "unix")) else publishing
+    asked = broker.redis_url(url)
+    return publishing if asked is None else await _pings(asked)
 
 
 @router.get(

@@ -29,9 +29,6 @@ FRESH_S = 1.5
 #: A database that does not answer within this is away.
 PATIENCE_S = 3.0
 BROKER_PATIENCE_S = 1.0
-REDIS_SCHEMES = ("redis", "unix")
-#: Brokers that are asked for their queues; others are what Celery makes of them.
-TOLD_SCHEMES = (*REDIS_SCHEMES, *broker.SCHEMES)
 
 
 def copy(hub: Hub) -> None:
@@ -109,7 +106,8 @@ class Measures:
         """Return what is measured just now, as gauges."""
         queues, waiting = await self.queues()
         up = {"database": float(queues is not None), "redis": float(self._hub.subscriber.is_up.is_set())}
-        if (overview.url_of(settings(), "broker_url") or "").startswith(TOLD_SCHEMES):
+        url = overview.url_of(settings(), "broker_url") or ""
+        if broker.is_amqp(url) or broker.redis_url(url) is not None:
             up["broker"] = float(waiting is not None)
         return [
             Measured("carillon_up", "Whether the API reaches it", "dependency", up),
@@ -136,9 +134,12 @@ async def _waiting() -> dict[str, int] | None:
     url = overview.url_of(settings(), "broker_url")
     if url is not None and broker.is_amqp(url):
         return await asyncio.to_thread(broker.waiting, url, overview.QUEUES, BROKER_PATIENCE_S)
-    if url is None or not url.startswith(REDIS_SCHEMES):
+    asked = broker.redis_url(url or "")
+    if asked is None:
         return None
-    client = Redis.from_url(url, socket_timeout=BROKER_PATIENCE_S, socket_connect_timeout=BROKER_PATIENCE_S, retry=None)
+    client = Redis.from_url(
+        asked, socket_timeout=BROKER_PATIENCE_S, socket_connect_timeout=BROKER_PATIENCE_S, retry=None
+    )
     try:
         async with client.pipeline(transaction=False) as pipeline:
             for queue in overview.QUEUES:

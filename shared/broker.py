@@ -1,7 +1,7 @@
-"""RabbitMQ as the broker: what Celery is told of it, and what is asked of it without Celery.
+"""The broker as its URL tells it, and RabbitMQ: what Celery is told of it, and what is asked of it without Celery.
 
-Its queues are quorum queues: what was confirmed is on most of its servers' disks. They know no limit of a consumer's
-whole channel and no delays of their own; neither is needed here.
+RabbitMQ's queues are quorum queues: what was confirmed is on most of its servers' disks. They know no limit of a
+consumer's whole channel and no delays of their own; neither is needed here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from amqp import Message
 from amqp.exceptions import AMQPError, NotFound
@@ -17,6 +17,9 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 
 SCHEMES = ("amqp", "amqps", "pyamqp")
+#: What redis-py understands itself, and what Celery calls a Redis behind a socket.
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+SOCKET_SCHEME = "redis+socket"
 #: What a RabbitMQ that is away, or refuses, makes its clients raise.
 AWAY = (AMQPError, KombuError, OSError)
 QUEUE_TYPE = "quorum"
@@ -29,6 +32,21 @@ NOWHERE = "carillon.standby"
 def is_amqp(url: str | None) -> bool:
     """Tell whether a broker's URL is RabbitMQ's."""
     return url is not None and urlsplit(url).scheme in SCHEMES
+
+
+def redis_url(url: str) -> str | None:
+    """Return where a broker that is a Redis is asked without Celery, of several the first; None where it cannot be.
+
+    A socket has one name in Celery and another in redis-py. RabbitMQ is asked by `Probe`, sentinels by nobody.
+    """
+    first = url.partition(";")[0]
+    parts = urlsplit(first)
+    if parts.scheme in REDIS_SCHEMES:
+        return first
+    if parts.scheme != SOCKET_SCHEME:
+        return None
+    number = parse_qs(parts.query).get("virtual_host", [""])[0].strip("/")
+    return f"unix://{parts.netloc}{parts.path}?db={number or 0}"
 
 
 def celery_settings(timeout_s: float) -> dict[str, Any]:

@@ -118,10 +118,11 @@ def waiting(broker_url: str) -> dict[str, int]:
     """Return how many tasks wait in each queue of the broker; empty for one that is away, or of another kind."""
     if broker.is_amqp(broker_url):
         return broker.waiting(broker_url, QUEUES, PATIENCE_SECONDS) or {}
-    if not broker_url.startswith("redis"):
+    url = broker.redis_url(broker_url)
+    if url is None:
         return {}
     try:
-        with redis_client(broker_url) as client:
+        with redis_client(url) as client:
             return {queue: int(client.llen(queue)) for queue in QUEUES}
     except (redis.RedisError, OSError):
         return {}

@@ -235,11 +235,11 @@ def given_servers(settings: Settings) -> list[Awaitable[None]]:
 
 def _require_broker(name: str, url: str) -> None:
     """Raise `StartError` unless the server at `url` answers: Redis to a PING, RabbitMQ to a login, others at all."""
-    parts = urlsplit(url)
+    parts, asked = urlsplit(url.partition(";")[0]), broker.redis_url(url)
     try:
-        if parts.scheme in {"redis", "rediss", "unix"}:
+        if asked is not None:
             with redis.Redis.from_url(
-                url, socket_timeout=PING_SECONDS, socket_connect_timeout=PING_SECONDS, retry=ONCE
+                asked, socket_timeout=PING_SECONDS, socket_connect_timeout=PING_SECONDS, retry=ONCE
             ) as client:
                 client.ping()
         elif broker.is_amqp(url):

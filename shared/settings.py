@@ -45,7 +45,7 @@ _ADDRESS = r"(?:\S*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s@:/?\[\]]*)(?::[0-9]{1,5})?(?:[/
 _DATABASE = re.compile(rf"postgres(?:ql)?(?:\+\w+)?://{_ADDRESS}")
 _REDIS = re.compile(rf"rediss?://{_ADDRESS}|unix://\S+")
 #: What Celery calls them. Its other transports want packages that are not here: workers would end, not the start.
-_BROKER = re.compile(rf"rediss?://{_ADDRESS}|redis\+socket://\S+|sentinel://\S+|(?:py)?amqps?://\S+")
+_BROKER = re.compile(rf"rediss?://{_ADDRESS}|redis\+socket://\S+|sentinel://\S+|(?:amqps?|pyamqp)://\S+")
 _DATABASE_EXAMPLE = "postgresql://user:password@host:5432/name"
 _REDIS_EXAMPLE = "redis://user:password@host:6379/0"
 _BROKER_EXAMPLE = f"{_REDIS_EXAMPLE} or amqp://user:password@host:5672//"

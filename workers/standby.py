@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from celery import signals
@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from shared.broker import Probe, is_amqp
+from shared.broker import Probe, is_amqp, redis_url
 from shared.errors import StartError
 from shared.logs import log, place_of
 from shared.settings import settings
@@ -45,7 +45,7 @@ KEY_MS = 5_000
 @signals.worker_process_init.connect
 def _start(**_: Any) -> None:
     never = threading.Event()
-    threading.Thread(target=lambda: watch(_question(), never), name="broker-watch", daemon=True).start()
+    threading.Thread(target=watch, args=(_asked_first(), never), name="broker-watch", daemon=True).start()
     threading.Thread(target=stand_by, args=(never,), name="standby", daemon=True).start()
 
 
@@ -75,15 +75,29 @@ def _unfailing(step: Callable[[], None]) -> None:
         log().error("standby.failed", reason=type(error).__name__, where=place_of(error))
 
 
+def _asked_first() -> Callable[[], bool]:
+    """Return the question, made where it is asked for the first time: what that raises, the watch survives."""
+    question = cache(_question)
+
+    def takes_messages() -> bool:
+        return question()()
+
+    return takes_messages
+
+
 def _question() -> Callable[[], bool]:
-    """Return what tells whether the broker takes anything just now."""
+    """Return what tells whether the broker takes anything just now; one that cannot be asked counts as being there."""
     url = settings().broker_url
     if url is None:
         raise StartError("No broker: set CARILLON_BROKER_URL, or start with `make up`.")
     if is_amqp(url.get_secret_value()):
         return Probe(url.get_secret_value(), LOOK_S).takes_messages
+    asked = redis_url(url.get_secret_value())
+    if asked is None:
+        log().warning("broker.not_asked")
+        return lambda: True
     once = Retry(NoBackoff(), 0)
-    client = Redis.from_url(url.get_secret_value(), socket_timeout=LOOK_S, socket_connect_timeout=LOOK_S, retry=once)
+    client = Redis.from_url(asked, socket_timeout=LOOK_S, socket_connect_timeout=LOOK_S, retry=once)
     return partial(_takes_messages, client)
 
 

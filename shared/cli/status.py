@@ -29,16 +29,17 @@ def status(json: bool = typer.Option(False, "--json", help="As one JSON object."
 
 
 def _read() -> dict[str, Any]:
-    from shared import overview
+    from shared import broker, overview
     from shared.cli.server import base_url
     from shared.settings import settings
 
     redis_url, broker_url = (overview.url_of(settings(), name) for name in ("redis_url", "broker_url"))
+    asked = broker.redis_url(broker_url) if broker_url else None
     return {
         "server": overview.of_server(base_url()),
         "database": _database(),
         "redis": overview.of_redis(redis_url) if redis_url else {"away": "not configured"},
-        "broker": overview.of_redis(broker_url) if broker_url and broker_url.startswith("redis") else {},
+        "broker": overview.of_redis(asked) if asked else {},
         "waiting": overview.waiting(broker_url) if broker_url else {},
     }
 

@@ -34,8 +34,8 @@ def checks(chosen: Settings) -> Iterator[Finding]:
             yield Finding("failure", name, f"no address of {what} is known", f"set {setting}, or start with `make up`")
         elif broker.is_amqp(url):
             yield _rabbitmq(name, what, loss, url)
-        elif url.startswith(("redis", "unix")):
-            yield from _one(name, what, loss, url, chosen)
+        elif (asked := broker.redis_url(url)) is not None:
+            yield from _one(name, what, loss, asked, chosen)
 
 
 def _rabbitmq(name: str, what: str, loss: str, url: str) -> Finding:

@@ -12,10 +12,14 @@ from celery.utils.quorum_queues import detect_quorum_queues
 from celery.worker.consumer import Consumer
 from kombu.transport import pyamqp
 from kombu.transport import redis as kombu_redis
+from redis import Redis
 
+from api import health, measure
 from api import wake as api_wake
-from shared import broker, overview
+from shared import broker, overview, parts
 from shared.embedded import free_port
+from shared.errors import StartError
+from shared.settings import load_settings
 from shared.wake import ACCEPT_QUEUE, CHUNK_QUEUE, FAN_OUT_QUEUE, MAINTENANCE_QUEUE
 from workers import accept
 from workers import broker as workers_broker
@@ -31,6 +35,41 @@ QUEUES = (ACCEPT_QUEUE, CHUNK_QUEUE, FAN_OUT_QUEUE, MAINTENANCE_QUEUE)
 def test_rabbitmq_is_known_by_its_url(url: str) -> None:
     assert broker.is_amqp(url)
     assert not any(broker.is_amqp(other) for other in (REDIS, "unix:///run/redis", "sqs://", None))
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        (REDIS, REDIS),
+        ("rediss://h?ssl_cert_reqs=required", "rediss://h?ssl_cert_reqs=required"),
+        ("redis://one;redis://two", "redis://one"),
+        ("redis+socket:///run/redis.sock", "unix:///run/redis.sock?db=0"),
+        ("redis+socket://:pw@/run/redis.sock?virtual_host=/3", "unix://:pw@/run/redis.sock?db=3"),
+        ("sentinel://:p@one:26379;sentinel://two:26379", None),
+        (URL, None),
+        ("", None),
+    ],
+)
+def test_a_broker_that_is_a_redis_is_asked_by_the_url_that_its_client_understands(url: str, asked: str | None) -> None:
+    assert broker.redis_url(url) == asked
+    if asked is not None:
+        Redis.from_url(asked).close()
+
+
+def test_a_redis_behind_a_socket_or_sentinels_that_are_away_break_nothing_that_asks_for_the_broker() -> None:
+    for url in ("redis+socket:///nowhere/redis.sock", "sentinel://:p@127.0.0.1:1;sentinel://127.0.0.1:2"):
+        assert overview.waiting(url) == {}
+        with pytest.raises(StartError, match="CARILLON_BROKER_URL"):
+            parts._require_broker("CARILLON_BROKER_URL", url)
+
+
+async def test_the_api_is_ready_over_a_broker_behind_a_socket_or_sentinels(monkeypatch: pytest.MonkeyPatch) -> None:
+    for url, told in (("redis+socket:///nowhere/redis.sock", False), ("sentinel://one:26379", True)):
+        made = load_settings(broker_url=url)
+        monkeypatch.setattr(health, "settings", lambda made=made: made)
+        monkeypatch.setattr(measure, "settings", lambda made=made: made)
+        assert await health._brokered(publishing=True) is told
+        assert await measure._waiting() is None
 
 
 def _app(**settings: Any) -> Celery:

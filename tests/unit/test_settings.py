@@ -58,6 +58,7 @@ def test_every_setting_is_written_down_and_nothing_else() -> None:
             '{"a": {"url": "postgresql://h/d", "tenants": []}}',
             "CARILLON_OUTBOXES: must name the tenants that a may post for, or * for all.",
         ),
+        ("CARILLON_BROKER_URL", "pyamqps://u:p@host//", "CARILLON_BROKER_URL"),
         (
             "CARILLON_OUTBOXES",
             '{"A b": {"url": "postgresql://h/d", "tenants": ["*"]}}',

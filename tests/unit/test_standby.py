@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -37,9 +37,38 @@ def test_rabbitmq_is_asked_to_confirm_a_message_and_redis_to_keep_a_key(monkeypa
     asked = standby._question()
     assert isinstance(asked, partial)
     assert asked.func is standby._takes_messages
+    _use(monkeypatch, "redis+socket:///run/redis.sock?virtual_host=2")
+    asked = standby._question()
+    assert isinstance(asked, partial)
+    assert asked.args[0].connection_pool.connection_kwargs["path"] == "/run/redis.sock"
+    assert asked.args[0].connection_pool.connection_kwargs["db"] == 2
+    _use(monkeypatch, "sentinel://one:26379;sentinel://two:26379")
+    assert standby._question()()
     _use(monkeypatch, None)
     with pytest.raises(StartError, match="CARILLON_BROKER_URL"):
         standby._question()
+
+
+def test_what_the_first_question_raises_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def question() -> Callable[[], bool]:
+        made.append(1)
+        if len(made) == 1:
+            raise ValueError
+        return lambda: False
+
+    stopping = threading.Event()
+    monkeypatch.setattr(standby, "LOOK_S", 0.01)
+    monkeypatch.setattr(standby, "_question", question)
+    thread = threading.Thread(target=standby.watch, args=(standby._asked_first(), stopping))
+    thread.start()
+    try:
+        eventually(broker.away.is_set, within=30)
+    finally:
+        stopping.set()
+        thread.join(30)
+    assert len(made) == 2
 
 
 def test_two_answers_in_a_row_must_fail_and_one_brings_it_back() -> None:
