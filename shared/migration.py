@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+import time
 from functools import lru_cache
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from shared.databases import placement_of
-from shared.db import sqlalchemy_url
+from shared.db import sqlalchemy_url, sqlstate_of
+from shared.errors import StartError
 from shared.roles import ensure_roles
 from shared.settings import PROJECT_ROOT, Settings
 
 #: Serialises concurrent migrations ("carillon" on a telephone's keys).
 MIGRATION_LOCK = 22745566
+#: By which a migration's connections are told from others'.
+APPLICATION = "carillon-migrate"
+#: How long a lock is waited for. Everybody who comes later waits behind it, the API for two seconds at most; and only a
+#: wait of more than a second (`deadlock_timeout`) lets PostgreSQL send an autovacuum away.
+LOCK_TIMEOUT_MS = 1_200
+#: Until a lock is tried for again: whoever waited behind the last try goes first.
+PAUSE_S = 2.0
+#: How long somebody's transaction or another migration is waited for. An index on a hundred million events takes less.
+PATIENCE_S = 600.0
+#: Between two looks at whose turn it is.
+TURN_S = 0.2
+#: Without parameters, and never prepared (`_session`): so it goes as a simple query, which ends with its snapshot. One
+#: in the extended protocol keeps it until the transaction's next statement.
+TRY_TURN = text(f"SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK})")
+_LOCK_NOT_AVAILABLE = "55P03"
+#: What else is under way, the oldest first. Of others' transactions a login may see no times: those are left out.
+OLDEST_OTHER = text("""
+    SELECT coalesce(nullif(application_name, ''), 'nameless') || ', process ' || pid || ', for '
+           || extract(epoch FROM clock_timestamp() - xact_start)::int || ' s'
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND xact_start IS NOT NULL AND application_name <> :ours
+    ORDER BY xact_start LIMIT 1
+""")
 #: A new epoch is the clock's seconds, so that it differs from every earlier one without anybody remembering them.
 NEW_EPOCH = "greatest(deployment.epoch + 1, extract(epoch FROM clock_timestamp())::bigint)"
 RECORD_DEPLOYMENT = text(f"""
@@ -53,33 +80,67 @@ def migrate(url: str, application: str | None = None) -> None:
     """Bring the database to the newest revision; safe to call at any time, by several processes and releases at once.
 
     Afterwards the `deployment` row names this server's epoch: a new one if the database was copied to another server;
-    and the login `application` may take on the product's roles. Raises `StartError` where `url`'s login may not make
-    those.
+    and the login `application` may take on the product's roles. A lock that somebody holds is tried for again and
+    again, each time so shortly that nobody fails behind it. Raises `StartError` where `url`'s login may not make those
+    roles, or where a lock or another migration's end was waited for in vain, for `PATIENCE_S`.
     """
-    config = _alembic()
-    engine = create_engine(sqlalchemy_url(url))
+    engine = create_engine(sqlalchemy_url(url), isolation_level="READ COMMITTED", connect_args=_session())
+    deadline = time.monotonic() + PATIENCE_S
     try:
-        with engine.begin() as turn, engine.connect() as connection:
-            _take_turn(turn)
-            ensure_roles(connection, application)
-            connection.commit()
-            # A newer release's database stays as it is: alembic would not know its revision.
-            if not is_migrated(current_revision(url)):
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-            connection.execute(RECORD_DEPLOYMENT)
-            connection.commit()
+        with engine.connect() as turn, engine.connect() as connection:
+            _take_turn(turn, deadline)
+            while not _is_brought_up(connection, url, application):
+                if time.monotonic() > deadline:
+                    raise StartError(_in_the_way(connection))
+                time.sleep(PAUSE_S)
     finally:
         engine.dispose()
 
 
-def _take_turn(connection: Connection) -> None:
+def _session() -> dict[str, Any]:
+    bounds = {"lock_timeout": LOCK_TIMEOUT_MS, "statement_timeout": 0}
+    options = " ".join(f"-c {name}={value}" for name, value in bounds.items())
+    return {"application_name": APPLICATION, "options": options, "prepare_threshold": None}
+
+
+def _is_brought_up(connection: Connection, url: str, application: str | None) -> bool:
+    """Do all of a migration's work that is left; return whether that went without meeting another's lock."""
+    try:
+        ensure_roles(connection, application)
+        connection.commit()
+        # A newer release's database stays as it is: alembic would not know its revision.
+        if not is_migrated(current_revision(url)):
+            config = _alembic()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+        connection.execute(RECORD_DEPLOYMENT)
+        connection.commit()
+    except DBAPIError as error:
+        if sqlstate_of(error) != _LOCK_NOT_AVAILABLE:
+            raise
+        connection.rollback()
+        return False
+    return True
+
+
+def _in_the_way(connection: Connection) -> str:
+    oldest = connection.scalar(OLDEST_OTHER, {"ours": APPLICATION})
+    named = f"the oldest: {oldest}" if oldest else "of another login"
+    return f"Another transaction holds what the migration changes ({named}; a dump?): let it end, then migrate again."
+
+
+def _take_turn(connection: Connection, deadline: float) -> None:
     """Wait until no other migration runs; until this transaction ends, none begins.
 
     A transaction's lock: a session's would stay behind in a pooler's connection, and no migration would run again.
+    It is asked for anew instead of waited for: a statement that waits has a snapshot, and an index that is built
+    concurrently waits for every snapshot's end. Idle this transaction must have none either (`TRY_TURN`).
     """
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+    while not connection.scalar(TRY_TURN):
+        if time.monotonic() > deadline:
+            raise StartError("Another migration of this database is still running: let it end, then migrate again.")
+        time.sleep(TURN_S)
 
 
 def current_revision(url: str) -> str | None:
