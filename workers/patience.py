@@ -17,7 +17,12 @@ _BUSY = ("40001", "40P01", "55P03", _QUERY_CANCELED)
 
 
 def is_away(error: BaseException) -> bool:
-    """Tell whether the database cannot be worked with at all at this moment."""
+    """Tell whether the database cannot be worked with at all at this moment.
+
+    Known fault: a connection that is cut counts as that, even where the event itself is what cuts it each time
+    (docs/guarantees.md, G2). To tell the two apart takes a count of cuts beside the attempts: in a failover everything
+    under way is cut, several times within seconds, and no innocent event may fail of it.
+    """
     return db.is_transient(error) and db.sqlstate_of(error) not in _BUSY
 
 
@@ -27,7 +32,10 @@ def is_busy(error: BaseException) -> bool:
 
 
 def is_blameless(error: BaseException, seconds: float) -> bool:
-    """Tell whether the failure says nothing about the event that was worked on, for so many seconds."""
+    """Tell whether the failure says nothing about the event that was worked on, for so many seconds.
+
+    A cut is held to say nothing either, with the known fault of `is_away`.
+    """
     if db.sqlstate_of(error) == _QUERY_CANCELED:
         return seconds < db.STATEMENT_TIMEOUT_MS["worker"] / 1000
     return db.is_transient(error)

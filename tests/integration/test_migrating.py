@@ -13,6 +13,7 @@ from sqlalchemy import create_engine
 from shared import migration
 from shared.db import sqlalchemy_url
 from shared.errors import StartError
+from shared.roles import ensure_roles
 from tests.eventually import eventually
 
 #: For a machine that is busy with other things.
@@ -35,7 +36,7 @@ def at() -> Callable[[str, str], None]:
         config = migration._alembic()
         engine = create_engine(sqlalchemy_url(url))
         with engine.connect() as connection:
-            migration.ensure_roles(connection, None)
+            ensure_roles(connection, None)
             connection.commit()
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
