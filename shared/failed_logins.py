@@ -59,10 +59,14 @@ _FAILURE = """
 
 @cache
 def staged() -> TextClause:
-    """Select the first staged: event_key, tenant, account, at, ip, user_agent, cancelled. Parameters: limit."""
+    """Select the first staged: event_key, tenant, account, at, ip, user_agent, cancelled. Parameters: limit.
+
+    In the words of their index, (kept_at, event_key), though `kept_at` is null in all of them: by `event_key` alone it
+    was the primary key's walk, past all that are kept.
+    """
     return text(f"""
         SELECT {_FAILURE} FROM (
-            SELECT * FROM failed_logins s WHERE s.kept_at IS NULL ORDER BY s.event_key LIMIT :limit) f
+            SELECT * FROM failed_logins s WHERE s.kept_at IS NULL ORDER BY s.kept_at, s.event_key LIMIT :limit) f
         LEFT JOIN events e ON e.key = f.event_key ORDER BY f.event_key""")
 
 
