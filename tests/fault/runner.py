@@ -130,9 +130,8 @@ def _commits(entries: list[Entry]) -> str:
 def _since(name: str) -> str:
     """Return a mark where the product or its faults are other ones now than at that commit."""
     try:
-        asked = subprocess.run(
-            ["git", "diff", "--quiet", name, "--", *PRODUCT, "tests/fault"], cwd=PROJECT_ROOT, check=False
-        )
+        words = ["git", "diff", "--quiet", name, "--", *PRODUCT, "tests/fault"]
+        asked = subprocess.run(words, cwd=PROJECT_ROOT, capture_output=True, check=False)
     except FileNotFoundError:
         return ""
     # Also for a commit that is not there (128), or whose code was changed (`+`).
