@@ -45,7 +45,7 @@ JOBS = (
     Job(SWEEP_TASK, 1.0, MAINTENANCE_QUEUE, "what a lost message left is picked up within two seconds"),
     Job(FAILED_LOGINS_TASK, 5.0, MAINTENANCE_QUEUE, "the third is told within 15 s, one missed run included"),
     Job(CAP_TASK, 15.0, MAINTENANCE_QUEUE, "an inbox over its cap is at most 30 s late, one missed run included"),
-    Job(CAP_TYPES_TASK, 15.0, MAINTENANCE_QUEUE, "later than that after an announcement: a hundred inboxes at a time"),
+    Job(CAP_TYPES_TASK, 15.0, MAINTENANCE_QUEUE, "at most 30 s late, but after an announcement to many"),
     Job(EXPIRE_TASK, 15.0, MAINTENANCE_QUEUE, "an expired notification is at most 30 s late, the same way"),
     Job(PURGE_TASK, 300.0, MAINTENANCE_QUEUE, "tombstones are kept for days: minutes do not matter, bulk does"),
     Job(FORGET_TASK, 3_600.0, MAINTENANCE_QUEUE, "events are kept for weeks"),

@@ -8,6 +8,7 @@ from threading import Barrier, Thread
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 import redis
 from sqlalchemy import TextClause, text
@@ -20,6 +21,7 @@ from tests.directory import count
 from tests.eventually import eventually
 from tests.servers import Beat, Worker
 from tests.upkeep import CAP, ISSUED, Database, fill, job, shown
+from workers import retention
 from workers.counters import audit
 from workers.deletions import LEASE, WAITING, one_job_at_a_time
 from workers.fan_out import fan_out_pending
@@ -124,6 +126,24 @@ def test_a_job_that_came_while_another_worked_is_queued_when_that_one_ends(
     with redis.Redis.from_url(configured["CARILLON_BROKER_URL"]) as broker:
         waiting: list[bytes] = broker.lrange("carillon.maintenance", 0, -1)
     assert [beat_schedule.EXPIRE_TASK.encode() in message for message in waiting] == [True]
+
+
+def test_a_job_with_more_to_do_goes_on_after_those_that_waited_for_it(
+    redis_data: redis.Redis, configured: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when it queues itself first: in a lane of two the other one finds it at work again, each time."""
+
+    def work() -> bool:
+        with one_job_at_a_time(beat_schedule.CAP_TASK) as other:
+            assert not other
+        return False
+
+    monkeypatch.setattr(retention, "cap_types", work)
+    retention.cap_types_task()
+    with redis.Redis.from_url(configured["CARILLON_BROKER_URL"]) as broker:
+        waiting: list[bytes] = broker.lrange("carillon.maintenance", 0, -1)
+    tasks = [orjson.loads(message)["headers"]["task"] for message in reversed(waiting)]
+    assert tasks == [beat_schedule.CAP_TASK, beat_schedule.CAP_TYPES_TASK]
 
 
 @pytest.mark.parametrize(
