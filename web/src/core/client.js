@@ -1,6 +1,6 @@
 // One person's notifications: the inbox's state, the stream that moves it, and what a person does with it.
 
-/** @import { AuthReason, Clock, LinkState, Operation, Page, Tell, Told, View } from "./types.js" */
+/** @import { Clock, LinkState, Operation, Page, Tell, Told, View } from "./types.js" */
 import { createHttp, PATH, Problem } from "./http.js";
 import { createLink, FOLLOWING } from "./link.js";
 import { createStore, seqOf } from "./store.js";
@@ -21,24 +21,24 @@ const CLOCK = { now: Date.now, setTimeout: (...all) => setTimeout(...all), clear
 
 /** Return a client, which does nothing before `start()`. @param {Options} [options] */
 export function createNotificationClient({
-  baseUrl = "", auth = "cookie", transport = "auto", tabs: shared = true, locale, clock = CLOCK, random = Math.random,
-  // With tokens of its own a client is alone.
-  signIn = /** @type {any} */ (auth === "cookie" || Math.random()),
+  baseUrl = "", auth = "cookie", signIn, transport = "auto", tabs: shared = true, locale, clock = CLOCK, random = Math.random,
 } = {}) {
-  const http = createHttp(baseUrl, auth, clock);
+  /** Whenever there may be another one, the next call has the token renewed. */
+  let doubts = 0;
+  const http = createHttp(baseUrl, auth, clock, () => doubts);
   // No secret, and `crypto.randomUUID` is missing on plain http.
-  const id = "xxxxxxxx-xxxx-4xxx-8xxx-xxxxxxxxxxxx".replace(/x/g, () => ((Math.random() * 16) | 0).toString(16));
+  const id = "x".repeat(32).replace(/x/g, () => ((Math.random() * 16) | 0).toString(16));
   const handlers = /** @type {Set<readonly [string, (detail: any) => void]>} */ (new Set());
   let queue = /** @type {Operation[]} */ ([]);
   let sending = false;
   let frames = /** @type {Frame[]} */ ([]);
   let taking = false;
-  /** How many pages are on their way. */
+  /** Pages on their way. */
   let reading = 0;
   /** @type {string | null} Whose inbox it is. */
   let inbox = null;
   let tabs = /** @type {ReturnType<typeof createTabs> | null} */ (null);
-  /** @type {BroadcastChannel} Where pages with the same cookie, or the same `signIn`, tell whose it is. */
+  /** @type {BroadcastChannel} Where pages of the same cookie or `signIn` tell it. */
   let owner;
   /** @type {LinkState} */
   let state = { status: "idle", nextRetryAt: null, error: null };
@@ -49,10 +49,8 @@ export function createNotificationClient({
   /** @type {AbortController | null} Ends the listeners of a client that was started. */
   let started = null;
   let notifying = false;
-  /** After a goodbye the token may still pass for a while, and end again: it is renewed. @type {AuthReason} */
-  let reason = "stream";
   /** Whether another page holds the stream. */
-  const follows = () => Boolean(tabs && !tabs.leading);
+  const follows = () => tabs && !tabs.leading;
 
   const store = createStore(changed);
   const main = store.view({});
@@ -90,6 +88,15 @@ export function createNotificationClient({
     }));
   }
 
+  /** Nothing: it is another person's, or was asked before a stop. @param {string} what @returns {Promise<any>} */
+  async function read(what) {
+    const asked = started;
+    const before = doubts;
+    const found = await http.json("GET", PATH + what);
+    if (asked !== started) return null;
+    return doubts === before ? belongs(found.inbox) && found : read(what);
+  }
+
   /** Read a page into a view. @param {View} view @param {boolean} [first] */
   async function readPage(view, first) {
     const after = !first && view.end && { after: view.end };
@@ -99,8 +106,7 @@ export function createNotificationClient({
     /** @type {Page | undefined} */
     let page;
     try {
-      const found = await http.json("GET", `${PATH}?${asked}`);
-      if (belongs(found.inbox)) page = found;
+      page = await read(`?${asked}`);
     } finally {
       reading--;
       store.paged(view, page, first);
@@ -115,15 +121,15 @@ export function createNotificationClient({
     if (!told || told === inbox) return true;
     if (inbox) end();
     else if (started) owner.postMessage((inbox = told));
-    return Boolean(started);
+    return started;
   }
 
   /** Read what changed after the last change that was applied. @returns {Promise<unknown>} */
   async function catchUp() {
     const since = store.cursor;
     if (!since) return readViews();
-    const found = await http.json("GET", `${PATH}/changes?since=${since}`);
-    if (!belongs(found.inbox)) return undefined;
+    const found = await read(`/changes?since=${since}`);
+    if (!found) return undefined;
     if (reading || since !== store.cursor) return catchUp(); // A page, or the stream, was faster.
     if (found.reset) return reset();
     for (const step of found.changes) take({ id: step.id, event: "notification", data: step });
@@ -131,7 +137,7 @@ export function createNotificationClient({
     return found.hasMore && catchUp();
   }
 
-  /** A failure is no news here: the next frame or poll tries again. */
+  /** The next frame or poll tries again. */
   const quietly = () => void (started && catchUp().catch(() => {}));
 
   function reset() {
@@ -159,7 +165,7 @@ export function createNotificationClient({
     work();
   }
 
-  /** Take the frames one after the other: whatever comes while a page or a gap is read waits. */
+  /** Take the frames in order: what comes while a page or a gap is read waits. */
   async function work() {
     if (taking || reading) return;
     taking = true;
@@ -190,34 +196,33 @@ export function createNotificationClient({
       if (!store.cursor) await readViews();
       if (shared && !tabs && started) join();
       if (!started || follows()) return FOLLOWING;
-      if (newest && seqOf(newest).seq > store.seq) await catchUp();
+      if (seqOf(newest).seq > store.seq) await catchUp();
       const ears = {
         ...attempt,
         frame(/** @type {Frame} */ frame) {
           const { event, data } = frame;
           if (event === "goodbye") {
             attempt.retry(data.retryMs);
-            if (data.reason === "expired") reason = "unauthorized";
+            // The token may still pass for a while, and end again.
+            if (data.reason === "expired") doubts++;
           }
-          if (event === "connected" && belongs(data.inbox)) {
-            reason = "stream";
-            attempt.live(data.heartbeatSeconds);
-          }
+          if (event === "connected" && belongs(data.inbox)) attempt.live(data.heartbeatSeconds);
           receive(frame);
         },
       };
       const query = `client=${id}`;
-      if (transport !== "eventsource" && "body" in Response.prototype) return followByFetch(http, query, store.cursor, ears, reason);
-      const { follow } = await import("./eventsource.js");
-      return follow(http, baseUrl, auth === "cookie", query, store.cursor, ears);
+      if (transport !== "eventsource" && "body" in Response.prototype) return followByFetch(http, query, store.cursor, ears);
+      return (await import("./eventsource.js")).follow(http, baseUrl, auth === "cookie", query, store.cursor, ears);
     },
   });
 
+  /** @param {string | null} what */
+  const nameOf = (what) => `carillon:${new URL(baseUrl || "/", location.href)}:${what}`;
   const about = () => ({ ...state, error: null, cursor: store.cursor });
 
   function join() {
     tabs = createTabs({
-      key: `carillon:${new URL(baseUrl || "/", location.href)}:${inbox}`,
+      key: nameOf(inbox),
       clock,
       state: about,
       lead: link.wake,
@@ -230,7 +235,7 @@ export function createNotificationClient({
         if (event) return receive(/** @type {Frame} */ (message));
         if (tabs?.leading) return void (retry && link.wake(true));
         if (status) told(status, nextRetryAt);
-        // What it was told before has been passed on, so this is a hole.
+        // What it knew has been passed on: this is a hole.
         if (cursor) receive({ id: (newest = cursor), event: "synced", data: { prev: seqOf(cursor).seq } });
       },
     });
@@ -239,7 +244,7 @@ export function createNotificationClient({
   /** @param {Operation} operation */
   function perform(operation) {
     // The first may be on its way; of those behind it, the last word on the same mark is sent alone.
-    const same = queue.findIndex(({ key }, at) => at >= Number(sending) && key && key === operation.key);
+    const same = queue.findIndex(({ key }, at) => (at || !sending) && key && key === operation.key);
     if (same >= 0) store.end(queue.splice(same, 1)[0]);
     if (queue.length >= MAX_OPERATIONS) return refuse(new Problem("Too much."));
     queue.push(operation);
@@ -265,8 +270,7 @@ export function createNotificationClient({
         store.end(first, answer?.cursor);
         refuse(null);
         if (state.status !== "live") quietly();
-      } catch (error) {
-        const problem = /** @type {Problem} */ (error);
+      } catch (/** @type {any} */ problem) {
         if (!problem.status && state.status !== "live") break;
         store.end(first);
         // What is gone already needs no undoing.
@@ -289,8 +293,6 @@ export function createNotificationClient({
   /** All that were created up to a cursor, by default now. @param {Operation["marks"]} [marks] */
   const all = (marks) => (upTo = store.cursor) => void (upTo && perform({ marks, upTo }));
 
-  // --- from beginning to end
-
   /** Another person has come: nothing of the one before stays. */
   function end() {
     stop();
@@ -302,6 +304,7 @@ export function createNotificationClient({
 
   /** A page that goes, perhaps to come back, keeps neither the stream nor the lock. */
   function leave() {
+    doubts++;
     link.stop();
     tabs?.close();
     tabs = null;
@@ -317,10 +320,16 @@ export function createNotificationClient({
   function start() {
     if (started) return;
     started = new AbortController();
-    // A controller is an object with a `signal`, which is all that is asked of the options.
+    // Of the options only the `signal` is asked for.
     for (const name in events) addEventListener(name, events[name], started);
-    owner = new BroadcastChannel(`carillon:${baseUrl}${signIn}`);
-    owner.onmessage = ({ data }) => inbox && belongs(data);
+    // With tokens of its own a client is alone.
+    owner = new BroadcastChannel(nameOf(`@${auth === "cookie" || (signIn ?? id)}`));
+    owner.onmessage = ({ data }) => {
+      if (data === inbox) return;
+      doubts++;
+      // Of two names that one is right which is answered now; without an answer, neither.
+      if (inbox) catchUp().catch(end);
+    };
     link.wake(true);
   }
 
@@ -383,6 +392,7 @@ export function createNotificationClient({
     /** Try now what waits for its time; a client that gave up begins again. */
     retryNow() {
       refuse(null);
+      doubts++;
       start();
       tabs?.post({ retry: true });
       link.wake(true);

@@ -25,12 +25,16 @@ async function problemOf(answer) {
 }
 
 /** Calls resolve to an answer with a status of 2xx, or throw a `Problem`. After a 401 `auth` is told once to renew.
- * @param {string} baseUrl @param {Auth} auth @param {Clock} clock */
-export function createHttp(baseUrl, auth, clock) {
+ * @param {string} baseUrl @param {Auth} auth @param {Clock} clock @param {() => number} doubts */
+export function createHttp(baseUrl, auth, clock, doubts) {
+  let settled = 0;
+
   /** @param {string} path @param {RequestInit} init @param {AuthReason} reason */
   async function send(path, init, reason) {
     if (auth === "cookie") return fetch(baseUrl + path, { ...init, credentials: "include" });
-    const token = await auth({ reason });
+    const at = doubts();
+    const token = await auth({ reason: at === settled ? reason : "unauthorized" });
+    settled = at;
     if (!token) throw new Problem("Signed out.", 401);
     return fetch(baseUrl + path, { ...init, headers: { ...init.headers, authorization: `Bearer ${token}` } });
   }

@@ -2,7 +2,7 @@
 
 /** @import { Attempt, LinkParts, Status } from "./types.js" */
 
-/** A connection that lived this long was a good one: the waits begin anew. */
+/** After this long the waits begin anew. */
 const GOOD_MS = 5000;
 /** Two heartbeats of the default and 5 s, until the stream has told its own. */
 const SILENCE_MS = 65_000;
@@ -13,7 +13,7 @@ const POLL_MS = 60_000;
 /** Waits between attempts, with equal jitter: half, and a random part of the other half. The last one repeats. */
 const BACKOFF_MS = [1000, 2000, 4000, 8000, 16_000, 30_000];
 /** Answers after which asking again makes no sense. */
-const FINAL = [204, 403, 404, 410];
+const FINAL = [204, 401, 403, 404, 410];
 
 /** `connect` returns it where another page holds the stream: nothing is attempted until `wake`. */
 export const FOLLOWING = Symbol();
@@ -64,7 +64,7 @@ export function createLink({ clock, random, connect, poll, streams, told }) {
   async function ask() {
     timer("poll", POLL_MS * (0.9 + random() / 5), ask);
     try {
-      await poll?.();
+      await poll();
       reached = true;
     } catch (error) {
       reached = Boolean(/** @type {any} */ (error).status);
@@ -83,7 +83,7 @@ export function createLink({ clock, random, connect, poll, streams, told }) {
   /** @param {any} error */
   function refused(error) {
     const code = error?.status;
-    if (code !== 401 && !FINAL.includes(code)) return false;
+    if (!FINAL.includes(code)) return false;
     stop();
     told(code === 401 ? "unauthenticated" : "closed", null, error);
     return true;
@@ -104,11 +104,8 @@ export function createLink({ clock, random, connect, poll, streams, told }) {
         limit = 2000 * heartbeatSeconds + 5000;
         watch();
         live = reached = true;
-        polling = false;
-        downSince = failures = 0;
         nextRetryAt = problem = null;
-        timer("poll");
-        timer("down");
+        calm();
         timer("good", GOOD_MS, () => void (attempts = 0));
         tell();
       },
@@ -127,15 +124,16 @@ export function createLink({ clock, random, connect, poll, streams, told }) {
     current = null;
     timer("silence");
     timer("good");
-    if (result === FOLLOWING) follow();
+    if (result === FOLLOWING) attempts = calm();
     else if (!refused(result)) pause(result);
   }
 
-  function follow() {
+  /** Ask for nothing. */
+  function calm() {
     timer("poll");
     timer("down");
     polling = false;
-    failures = attempts = downSince = 0;
+    return (failures = downSince = 0);
   }
 
   /** @param {any} error nothing where the server ended the stream in order */
@@ -153,11 +151,11 @@ export function createLink({ clock, random, connect, poll, streams, told }) {
   }
 
   function stop() {
-    running = live = polling = false;
+    running = live = false;
     reached = true;
     current?.abort();
     current = null;
-    attempts = failures = downSince = 0;
+    attempts = calm();
     nextRetryAt = wish = problem = null;
     for (const name in timers) timer(name);
   }

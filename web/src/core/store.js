@@ -4,14 +4,14 @@
 
 const NONE = { unreadCount: 0, unseenCount: 0 };
 
-/** Split `<epoch>-<seq>`. @param {string} cursor */
-export const seqOf = (cursor) => {
+/** Split `<epoch>-<seq>`; without one nothing is later. @param {string} [cursor] */
+export const seqOf = (cursor = "") => {
   const [epoch, seq] = cursor.split("-").map(Number);
   return { epoch, seq };
 };
 
 /** 1 for what has not the mark and is not put away, else 0. @param {Notification | null} node @param {"readAt" | "seenAt"} mark */
-const lacks = (node, mark) => Number(node !== null && !node[mark] && !node.archivedAt);
+const lacks = (node, mark) => Number(node && !node[mark] && !node.archivedAt);
 
 /** What an operation makes of a notification; null: it is gone. @param {Operation} operation @param {Notification} node */
 function done({ id, marks }, node) {
@@ -58,7 +58,7 @@ export function createStore(changed) {
   /** Replace what was not told anything newer. @param {FrameData} data @param {number} seq
    * @param {(node: Notification) => Partial<Notification> | null | false} fields null: it is gone; false: it stays */
   function set({ upTo }, seq, fields) {
-    const bound = upTo && seqOf(upTo).seq;
+    const { seq: bound } = seqOf(upTo);
     for (const node of nodes.values()) {
       const within = !upTo || (node.createdSeq <= bound && !node.archivedAt);
       const told = within && node.seq < seq && fields(node);
@@ -111,7 +111,7 @@ export function createStore(changed) {
     let { unreadCount, unseenCount } = counters;
     for (const operation of operations) {
       const { id, marks } = operation;
-      const upTo = operation.upTo ? seqOf(operation.upTo).seq : 0;
+      const { seq: upTo } = seqOf(operation.upTo);
       for (const node of id ? [map.get(id)] : [...map.values()]) {
         if (!node || (!id && (node.createdSeq > upTo || node.archivedAt))) continue;
         const next = done(operation, node);
@@ -120,7 +120,7 @@ export function createStore(changed) {
         if (next) map.set(node.id, next);
         else map.delete(node.id);
       }
-      // What lies beyond the pages that were read is older than the bound, so whatever is left is known.
+      // What lies beyond the pages is older than the bound: the rest is known.
       if (id || !marks) continue;
       if (marks.read) unreadCount = 0;
       unseenCount = 0;
@@ -194,7 +194,7 @@ export function createStore(changed) {
     },
     /** The server did it at `cursor`, or (without one) did not. @param {Operation} operation @param {string} [cursor] */
     end(operation, cursor) {
-      const seq = cursor ? seqOf(cursor).seq : 0;
+      const { seq } = seqOf(cursor);
       if (mark && seq > mark.seq) operation.done = seq;
       else operations = operations.filter((each) => each !== operation);
       touch();

@@ -1,6 +1,6 @@
 // One connection to the stream. It resolves when the server ends it and throws when it breaks.
 
-/** @import { AuthReason, Ears } from "./types.js" */
+/** @import { Ears } from "./types.js" */
 import { PATH, Problem } from "./http.js";
 
 export const STREAM = `${PATH}/stream`;
@@ -35,13 +35,13 @@ export function createParser({ frame, retry }) {
 
 /** The stream over fetch: it sees why it was refused. Whoever called ends what broke, by the signal.
  * @param {ReturnType<typeof import("./http.js").createHttp>} http
- * @param {string} query @param {string | null} cursor @param {Ears} ears @param {AuthReason} reason */
-export async function followByFetch(http, query, cursor, ears, reason) {
+ * @param {string} query @param {string | null} cursor @param {Ears} ears */
+export async function followByFetch(http, query, cursor, ears) {
   const headers = { accept: "text/event-stream", ...(cursor && { "last-event-id": cursor }) };
-  const answer = await http.open(`${STREAM}?${query}`, { headers, signal: ears.signal }, reason);
-  // 204 is a word of its own: there is no stream, and there will be none.
+  const answer = await http.open(`${STREAM}?${query}`, { headers, signal: ears.signal }, "stream");
+  // 204: there is none, and there will be none.
   if (!answer.headers.get("content-type")?.startsWith("text/event-stream") || !answer.body) {
-    throw new Problem("There is no stream.", answer.status === 204 ? 204 : 0);
+    throw new Problem("There is no stream.", answer.status);
   }
   const parse = createParser(ears);
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -146,7 +146,7 @@
  * @property {Clock} clock
  * @property {() => number} random
  * @property {(attempt: Attempt) => Promise<unknown>} connect one attempt, until it ends
- * @property {(() => Promise<unknown>) | null} poll asks for what changed; null: not before there is a first page
+ * @property {() => Promise<unknown>} poll asks for what changed
  * @property {boolean} streams false: there are polls alone
  * @property {Tell} told
  */

@@ -35,17 +35,17 @@ export const provideClient = (client) => void clients.set("", client);
 function clientFor(element) {
   const baseUrl = element.getAttribute("base-url") ?? "";
   const tokenUrl = element.getAttribute("token-url") ?? "";
-  const key = baseUrl + tokenUrl && `${baseUrl} ${tokenUrl}`;
+  const signIn = tokenUrl && new URL(tokenUrl, document.baseURI).href;
+  const key = baseUrl + signIn && `${baseUrl} ${signIn}`;
   const known = clients.get(key) ?? (key ? undefined : clients.values().next().value);
   if (known) return known;
-  /** @type {string | undefined} */
+  /** @type {string} */
   let token;
   const auth = async (/** @type {{reason: string}} */ { reason }) => {
-    if (!token || reason === "unauthorized") token = (await (await fetch(tokenUrl, { cache: "no-store" })).json()).token;
-    return token ?? "";
+    if (!token || reason === "unauthorized") token = (await (await fetch(signIn, { cache: "no-store" })).json()).token;
+    return token;
   };
-  const made = createNotificationClient({ baseUrl, ...(tokenUrl && { auth, signIn: tokenUrl }) });
-  made.on("status", (status) => status === "closed" && (token = ""));
+  const made = createNotificationClient({ baseUrl, signIn, auth: signIn ? auth : "cookie" });
   clients.set(key, made);
   return made;
 }
@@ -190,7 +190,7 @@ export class CarillonElement extends HTMLElement {
     this.#heard += 1;
     this.#speaking ??= setTimeout(() => {
       this.#live.textContent = this.t("news", this.#heard, item.title);
-      this.#heard = this.#speaking = 0;
+      this.#heard = 0;
       this.#speaking = null;
     }, SPEAK_MS);
   }

@@ -1,9 +1,9 @@
 import type { Told } from "./types.js";
-/** @import { AuthReason, Clock, LinkState, Operation, Page, Tell, Told, View } from "./types.js" */
+/** @import { Clock, LinkState, Operation, Page, Tell, Told, View } from "./types.js" */
 import { Problem } from "./http.js";
 export { Problem };
 /** Return a client, which does nothing before `start()`. @param {Options} [options] */
-export declare function createNotificationClient({ baseUrl, auth, transport, tabs: shared, locale, clock, random, signIn, }?: Options): {
+export declare function createNotificationClient({ baseUrl, auth, signIn, transport, tabs: shared, locale, clock, random, }?: Options): {
     locale: string | undefined;
     baseUrl: string;
     on: <T extends keyof Told>(type: T, handler: (detail: Told[T]) => void) => () => undefined;

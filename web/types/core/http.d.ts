@@ -9,8 +9,8 @@ export declare class Problem extends Error {
     constructor(title: string, status?: number, retryAfterMs?: number | null);
 }
 /** Calls resolve to an answer with a status of 2xx, or throw a `Problem`. After a 401 `auth` is told once to renew.
- * @param {string} baseUrl @param {Auth} auth @param {Clock} clock */
-export declare function createHttp(baseUrl: string, auth: Auth, clock: Clock): {
+ * @param {string} baseUrl @param {Auth} auth @param {Clock} clock @param {() => number} doubts */
+export declare function createHttp(baseUrl: string, auth: Auth, clock: Clock, doubts: () => number): {
     open: (path: string, init: RequestInit, reason: AuthReason, read?: boolean) => Promise<any>;
     json: (method: string, path: string, body?: object) => Promise<any>;
 };

@@ -1,6 +1,6 @@
 import type { Counters, Filter, FrameData, Notification, Operation, Page, View, ViewSnapshot } from "./types.js";
-/** Split `<epoch>-<seq>`. @param {string} cursor */
-export declare const seqOf: (cursor: string) => {
+/** Split `<epoch>-<seq>`; without one nothing is later. @param {string} [cursor] */
+export declare const seqOf: (cursor?: string) => {
     epoch: number;
     seq: number;
 };

@@ -209,9 +209,9 @@ export type LinkParts = {
      */
     connect: (attempt: Attempt) => Promise<unknown>;
     /**
-     * asks for what changed; null: not before there is a first page
+     * asks for what changed
      */
-    poll: (() => Promise<unknown>) | null;
+    poll: () => Promise<unknown>;
     /**
      * false: there are polls alone
      */
@@ -376,7 +376,7 @@ export type TabParts = {
  * @property {Clock} clock
  * @property {() => number} random
  * @property {(attempt: Attempt) => Promise<unknown>} connect one attempt, until it ends
- * @property {(() => Promise<unknown>) | null} poll asks for what changed; null: not before there is a first page
+ * @property {() => Promise<unknown>} poll asks for what changed
  * @property {boolean} streams false: there are polls alone
  * @property {Tell} told
  */
