@@ -1,6 +1,6 @@
 // Pages of one host, which asks the host who is signed in: `host.person`. What the server answers names the token's person.
 
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { createNotificationClient } from "../src/core/client.js";
 import { json, notification, page, scriptedClock, scriptedServer, settle } from "./scripted.js";
 
@@ -8,6 +8,8 @@ const PAGE = "GET /api/notifications";
 const STREAM = "GET /api/notifications/stream";
 const CHANGES = "GET /api/notifications/changes";
 const NUMBERS = { ada: 1, mira: 2 };
+
+vi.setConfig({ testTimeout: 40_000 });
 
 let host;
 let server;
@@ -53,7 +55,7 @@ function held() {
 
 /** BroadcastChannel delivers in turns of its own: until what is waited for is there. */
 async function until(reached) {
-  for (const end = Date.now() + 15_000; Date.now() < end && !reached(); ) await new Promise((resolve) => setTimeout(resolve, 5));
+  for (const end = Date.now() + 12_000; Date.now() < end && !reached(); ) await new Promise((resolve) => setTimeout(resolve, 5));
   await settle();
 }
 

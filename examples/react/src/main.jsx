@@ -8,6 +8,8 @@ import { NotificationBell, NotificationItem, NotificationList, NotificationProvi
 
 const options = {
   baseUrl: import.meta.env.VITE_CARILLON_URL ?? "http://localhost:8000",
+  // Pages of one name show the same person.
+  signIn: "/carillon-token",
   // This application's server says who is signed in here; in development vite.config.js does.
   auth: async () => (await (await fetch("/carillon-token")).json()).token,
 };

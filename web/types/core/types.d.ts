@@ -117,7 +117,7 @@ export type Options = {
     auth?: Auth;
     /**
      * what tells who is signed in, such as the token's address: clients of one name show the same
-     * person in every page of the browser, and end where another one comes; with a cookie they do anyway
+     * person in every page of the browser, and end where another one comes; with a cookie they do anyway, and this is left aside
      */
     signIn?: string;
     transport?: "auto" | "fetch" | "eventsource" | "poll";
@@ -315,7 +315,8 @@ export type TabParts = {
  * @property {(callback: () => void, ms: number) => any} setTimeout
  * @property {(handle: any) => void} clearTimeout
  *
- * @typedef {"request" | "stream" | "unauthorized"} AuthReason `unauthorized`: the token before was refused
+ * @typedef {"request" | "stream" | "unauthorized"} AuthReason `unauthorized`: the token before was refused, or may be
+ *   somebody else's
  * @typedef {"cookie" | ((asked: {reason: AuthReason}) => string | Promise<string>)} Auth
  *
  * @typedef {object} Told What `on` calls back with.
@@ -329,7 +330,7 @@ export type TabParts = {
  * @property {string} [baseUrl] where Carillon answers, without a slash at its end; this origin by default
  * @property {Auth} [auth]
  * @property {string} [signIn] what tells who is signed in, such as the token's address: clients of one name show the same
- *   person in every page of the browser, and end where another one comes; with a cookie they do anyway
+ *   person in every page of the browser, and end where another one comes; with a cookie they do anyway, and this is left aside
  * @property {"auto" | "fetch" | "eventsource" | "poll"} [transport]
  * @property {boolean} [tabs] share one stream among the pages of this browser (default)
  * @property {string} [locale] of the elements' words; the page's language by default
