@@ -180,7 +180,7 @@ class Hub:
             del self._inboxes[inbox.channel]
             self.subscriber.unwant(inbox.channel)
             if inbox.key is not None:
-                self._by_key[inbox.database.encode()].pop(b"%d" % inbox.key, None)
+                self._by_key.get(inbox.database.encode(), {}).pop(b"%d" % inbox.key, None)
 
     async def join(self, stream: Stream, wish: Wish) -> Opening:
         """Return how the stream begins: everything up to the opening's head is told by it or known to the client.

@@ -43,7 +43,7 @@ class Presence:
     def __init__(self, redis: Redis, process: str, keep_seconds: float) -> None:
         self._redis, self.process = redis, process
         self._keep = int(keep_seconds)
-        self._places: Batch[Place, list[Place]] = Batch(self._register, PLACES_AT_ONCE)
+        self._places: Batch[Place, list[Place]] = Batch(self._register, PLACES_AT_ONCE, gather_s=0)
         self._freed: deque[Place] = deque(maxlen=MAX_FREED)
         self._task: asyncio.Task[None] | None = None
         self._asked_at: float | None = None

@@ -33,6 +33,7 @@ from shared.inbox import (
     replay_of,
 )
 from shared.inbox_filter import Filter
+from shared.logs import log, place_of
 from shared.settings import settings
 
 #: Inboxes whose heads one query reads: fewer cost more transactions (1.3 ms each), more keep PostgreSQL busy for longer
@@ -45,7 +46,7 @@ OPENINGS_IN_ONE_QUERY = 200
 #: Inboxes whose changes one query reads: each may yield up to `MAX_REPLAY_ROWS` rows, which must fit into memory.
 CHANGES_IN_ONE_QUERY = 100
 #: After a query the next one waits for so long for whoever asks meanwhile: a transaction costs the edge as much as what
-#: else it does for two streams. One that asks alone never waits.
+#: else it does for two streams. One that asks longer than this after the last query never waits.
 GATHER_S = 0.02
 #: First pages are read one by one; so many at once leave connections of the pool to others.
 SNAPSHOTS_AT_ONCE = 4
@@ -169,10 +170,12 @@ async def fetch_changes(database: str, wanted: Sequence[Wanted]) -> list[Told]:
 
 
 class Batch(Generic[Question, Answer]):
-    """Answers questions, as many at once as were asked from the query before until `GATHER_S` after it, or `size`."""
+    """Answers questions, as many at once as were asked from the query before until `gather_s` after it, or `size`."""
 
-    def __init__(self, fetch: Callable[[Sequence[Question]], Awaitable[list[Answer]]], size: int) -> None:
-        self._fetch, self._size = fetch, size
+    def __init__(
+        self, fetch: Callable[[Sequence[Question]], Awaitable[list[Answer]]], size: int, gather_s: float = GATHER_S
+    ) -> None:
+        self._fetch, self._size, self._gather_s = fetch, size, gather_s
         self._asked: list[tuple[Question, asyncio.Future[Answer]]] = []
         self._task: asyncio.Task[None] | None = None
         self.queries = 0
@@ -190,8 +193,8 @@ class Batch(Generic[Question, Answer]):
             while self._asked:
                 batch, self._asked = self._asked[: self._size], self._asked[self._size :]
                 await self._answer([each for each in batch if not each[1].done()])
-                if len(self._asked) < self._size:
-                    await asyncio.sleep(GATHER_S)
+                if self._gather_s and len(self._asked) < self._size:
+                    await asyncio.sleep(self._gather_s)
         finally:
             self._task = None
 
@@ -201,16 +204,19 @@ class Batch(Generic[Question, Answer]):
         self.queries += 1
         try:
             answers = await self._fetch([question for question, _ in batch])
+            answered = list(zip(batch, answers, strict=True))
         except asyncio.CancelledError:
             for _, future in batch:
                 future.cancel()
             raise
         except Exception as error:
+            if not isinstance(error, Unavailable):
+                log().error("batch.failed", reason=type(error).__name__, where=place_of(error))
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), answer in zip(batch, answers, strict=True):
+        for (_, future), answer in answered:
             if not future.done():
                 future.set_result(answer)
 
@@ -245,6 +251,13 @@ class Batches(Generic[Question, Answer]):
             await each.stop()
 
 
+async def find_home(inbox: Inbox) -> None:
+    """Learn where an inbox is, until its key is known: then that is known, too. Raises `Unavailable` as `home_of`."""
+    home = await home_of(inbox.tenant, inbox.recipient)
+    if inbox.key is None:
+        inbox.database = home
+
+
 def connected(inbox: Inbox, head: Head, cursor: Cursor) -> bytes:
     """Return a stream's first frame: whose it is, where it begins, and where the inbox is."""
     seconds = settings().heartbeat_seconds
@@ -277,7 +290,7 @@ class Reader:
 
         A cursor wins over a wish for a snapshot; one that is not ours, or cannot be served whole, is told `reset`.
         """
-        inbox.database = await home_of(inbox.tenant, inbox.recipient)
+        await find_home(inbox)
         if wish.after is not None:
             return await self._resumed(inbox, wish.after)
         if wish.snapshot is not None and not wish.foreign:

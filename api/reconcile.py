@@ -14,9 +14,8 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from api.homes import home_of
 from api.order import State
-from api.read import Batches, Told, Wanted, fetch_behind, pieces
+from api.read import Batches, Told, Wanted, fetch_behind, find_home, pieces
 from api.sse import Inbox, Stream
 from api.tasks import end
 from shared import databases
@@ -34,6 +33,8 @@ INTERVAL_SHARE = 0.9
 REST_SHARE = 0.5
 #: Between two queries of a round others have their turn: of 5,000 streams a round takes 0.1 s.
 BREATH_S = 0.005
+#: Pieces of a round that fail one after the other before the rest is left to the next round.
+FAILURES_IN_A_ROW = 2
 #: Inboxes that a round looks at before others have their turn (0.5 ms: most of their memory is in no cache).
 INBOXES_AT_ONCE = 250
 #: Unknown recipients of tenants with databases of their own whose home is asked for again: a read each.
@@ -153,14 +154,33 @@ class Reconciler:
         if database != SHARED:
             await _find_homes(database, inboxes)
         suspects: deque[Suspect] = deque()
-        for piece in pieces((await _of_tenants(database, inboxes)).values()):
-            suspects += await self._suspects(database, piece)
-            self._repair_due(suspects)
-            await asyncio.sleep(BREATH_S)
+        failure = await self._look(database, await _of_tenants(database, inboxes), suspects)
         while suspects:
             await asyncio.sleep(suspects[0].due - asyncio.get_running_loop().time())
             self._repair_due(suspects)
+        if failure is not None:
+            raise failure
         self.rounds += 1
+
+    async def _look(
+        self, database: str, by_tenant: dict[str, list[Inbox]], suspects: deque[Suspect]
+    ) -> Exception | None:
+        """Look at all inboxes, piece by piece; returns the error of the last that failed.
+
+        A piece that fails costs its own streams their round; after `FAILURES_IN_A_ROW` the database counts as away.
+        """
+        failure, failures = None, 0
+        for piece in pieces(by_tenant.values()):
+            try:
+                suspects += await self._suspects(database, piece)
+                failures = 0
+            except Exception as error:
+                failure, failures = error, failures + 1
+            self._repair_due(suspects)
+            if failures == FAILURES_IN_A_ROW:
+                break
+            await asyncio.sleep(BREATH_S)
+        return failure
 
     async def _suspects(self, database: str, inboxes: list[Inbox]) -> list[Suspect]:
         """Return the streams of some inboxes that lack something."""
@@ -193,7 +213,7 @@ async def _find_homes(database: str, inboxes: list[Inbox]) -> None:
     """
     unknown = [inbox for inbox in inboxes if inbox.key is None and inbox.database == database]
     for inbox in random.sample(unknown, min(len(unknown), HOMES_IN_ONE_ROUND)):
-        inbox.database = await home_of(inbox.tenant, inbox.recipient)
+        await find_home(inbox)
 
 
 async def _of_tenants(database: str, inboxes: list[Inbox]) -> dict[str, list[Inbox]]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
+from structlog.testing import capture_logs
 
-from api.read import GATHER_S, HEADS_IN_ONE_QUERY, TENANTS_IN_ONE_QUERY, Batch, connected, pieces
+from api.read import GATHER_S, HEADS_IN_ONE_QUERY, TENANTS_IN_ONE_QUERY, Batch, connected, find_home, pieces
 from api.sse import Inbox
 from shared.cursor import Cursor
 from shared.frames import Counters
@@ -75,13 +76,11 @@ async def test_those_that_ask_soon_after_a_query_are_the_next_one_together(
     assert queries == [first, [3, 4]]
 
 
-async def test_one_that_asks_alone_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.read.GATHER_S", 0.001)
-
+async def test_one_that_asks_long_after_the_last_query_does_not_wait() -> None:
     async def fetch(questions: Sequence[int]) -> list[int]:
         return list(questions)
 
-    batch: Batch[int, int] = Batch(fetch, 3)
+    batch: Batch[int, int] = Batch(fetch, 3, gather_s=0.001)
 
     async def rested() -> bool:
         return batch._task is None
@@ -104,6 +103,49 @@ async def test_a_failing_query_fails_its_own_questions_alone() -> None:
     with pytest.raises(ConnectionError):
         await bad
     assert await good == 1
+
+
+async def test_a_query_that_answers_too_little_fails_its_questions_and_is_logged() -> None:
+    async def fetch(questions: Sequence[int]) -> list[int]:
+        return list(questions)[1:]
+
+    batch: Batch[int, int] = Batch(fetch, 10)
+    with capture_logs() as told:
+        answers = [batch.ask(1), batch.ask(2)]
+        async with asyncio.timeout(30):
+            results = await asyncio.gather(*answers, return_exceptions=True)
+    assert [type(result) for result in results] == [ValueError, ValueError]
+    assert [(line["event"], line["reason"]) for line in told] == [("batch.failed", "ValueError")]
+
+
+async def test_the_next_query_follows_at_once_where_nothing_is_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fetch(questions: Sequence[int]) -> list[int]:
+        return list(questions)
+
+    rests: list[float] = []
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+
+    monkeypatch.setattr("api.read.asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": rest}))
+    batch: Batch[int, int] = Batch(fetch, 3, gather_s=0)
+    assert await batch.ask(1) == 1
+    assert await batch.ask(2) == 2
+    assert rests == []
+
+
+async def test_a_home_that_was_learnt_meanwhile_is_not_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox, unknown = Inbox("uni", "ada", b"c"), Inbox("uni", "bob", b"d")
+
+    async def home_of(_tenant: str, recipient: str) -> str:
+        if recipient == "ada":
+            inbox.database, inbox.key = "newer", 7
+        return "older"
+
+    monkeypatch.setattr("api.read.home_of", home_of)
+    for each in (inbox, unknown):
+        await find_home(each)
+    assert (inbox.database, unknown.database) == ("newer", "older")
 
 
 async def test_questions_that_nobody_waits_for_any_more_are_not_asked() -> None:

@@ -121,6 +121,14 @@ def calls(work: Callable[[], None]) -> int:
     return number
 
 
+async def test_a_stream_leaves_though_its_inbox_was_learnt_under_another_database() -> None:
+    streams = Streams(1)
+    only = streams.streams[0]
+    only.inbox.database = "elsewhere"
+    streams.hub.leave(only)
+    assert (only.open, streams.hub.sizes()) == (False, (0, 0))
+
+
 async def test_a_frame_is_one_write_to_the_connection_without_message_or_task() -> None:
     streams = Streams(2)
     before = len(asyncio.all_tasks())

@@ -53,6 +53,8 @@ class Rounds:
         self.reconciler = Reconciler(Repairs(), Batches(self._changes, 1_000), INTERVAL_S)
         self.inboxes = [self._inbox(place) for place in range(number)]
         self.queries: list[dict[str, str]] = []
+        #: Which queries fail, counted from 1.
+        self.failing: set[int] = set()
         #: The rows that queries find, by the place in the query.
         self.found: list[dict[str, Any]] = []
         monkeypatch.setattr(read, "_rows", self._rows)
@@ -71,6 +73,8 @@ class Rounds:
         list(_tenants)
         self.queries.append(parameters)
         await asyncio.sleep(0)
+        if len(self.queries) in self.failing:
+            raise ConnectionError
         return self.found
 
     async def _changes(self, _database: str, wanted: Sequence[Wanted]) -> list[Told]:
@@ -152,6 +156,26 @@ async def test_who_is_behind_still_after_the_grace_is_read_and_who_is_not_is_lef
     assert states == [State.READING, State.LIVE, State.LIVE]
     assert rounds.asked == [Wanted("north", "r0", Cursor(1, 7))]
     assert (rounds.reconciler.reconciled, rounds.reconciler.rounds) == (1, 1)
+    await rounds.reconciler._changes.stop()
+
+
+@pytest.mark.parametrize(("failing", "queries"), [({2}, 4), ({1, 3}, 4), ({2, 3}, 3), ({1, 2}, 2)])
+async def test_a_piece_that_fails_costs_the_others_of_its_round_nothing_and_two_in_a_row_end_it(
+    failing: set[int], queries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = Rounds(4 * HEADS_IN_ONE_QUERY, monkeypatch)
+    rounds.failing = failing
+    names = ("key", "epoch", "head_seq", "unread", "unseen", "total", "floor_seq")
+    head = dict(zip(names, (1, 1, 9, 0, 0, 0, 0), strict=True))
+    rounds.found = [{**head, "place": 1, "key": 1}]
+    with pytest.raises(ConnectionError):
+        await rounds.round()
+    assert len(rounds.queries) == queries
+    await asyncio.sleep(0)
+    done = [number for number in range(queries) if number + 1 not in failing]
+    behind = [inbox.recipient for inbox in rounds.inboxes if inbox.streams[0].order.state is State.READING]
+    assert behind == [f"r{number * HEADS_IN_ONE_QUERY}" for number in done]
+    assert (rounds.reconciler.reconciled, rounds.reconciler.rounds) == (len(done), 0)
     await rounds.reconciler._changes.stop()
 
 
