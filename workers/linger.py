@@ -83,10 +83,13 @@ class Linger:
         return asked
 
     def _begin(self) -> None:
-        """Say that a look begins; whoever asks while it takes longer than `WORK_MS` asks somebody else."""
-        with redis_client().pipeline(transaction=False) as pipe:
-            pipe.delete(wake_flag(self._database))
+        """Say that a look begins; whoever asks while it takes longer than `WORK_MS` asks somebody else.
+
+        All at once, and the flag last: whoever found it unset before that would have its nudge taken away unheard.
+        """
+        with redis_client().pipeline(transaction=True) as pipe:
             pipe.delete(nudges_key(self._database))
+            pipe.delete(wake_flag(self._database))
             pipe.pexpire(lingers_key(self._database), WORK_MS)
             pipe.execute()
 

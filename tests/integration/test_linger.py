@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from threading import Thread
+from typing import Any
 
 import psycopg
 import pytest
@@ -54,6 +55,24 @@ def test_whoever_lingers_is_told_and_no_task_is_sent(client: redis.Redis, monkey
     waiting.join(30)
     assert told == [True]
     assert client.exists(wake_flag(SHARED), nudges_key(SHARED)) == 0
+
+
+def test_a_look_begins_at_once_so_that_no_nudge_of_the_next_is_taken_for_one_of_its_own(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pins that nobody asks between the two: the flag would stay and its nudge would not."""
+    begun: list[tuple[bool, list[tuple[str, str]]]] = []
+    execute = redis.client.Pipeline.execute
+
+    def noted(pipe: Any, *given: Any, **named: Any) -> Any:
+        begun.append((pipe.transaction, [words[:2] for words, _ in pipe.command_stack]))
+        return execute(pipe, *given, **named)
+
+    client.rpush(nudges_key(SHARED), 1)
+    monkeypatch.setattr(redis.client.Pipeline, "execute", noted)
+    assert Linger().more(nothing) is True
+    expected = [("DEL", nudges_key(SHARED)), ("DEL", wake_flag(SHARED)), ("PEXPIRE", lingers_key(SHARED))]
+    assert begun == [(True, expected)]
 
 
 def test_what_is_asked_of_one_who_is_leaving_is_looked_for(
