@@ -35,7 +35,7 @@ async def test_a_database_that_does_not_answer_keeps_no_other_ones_streams_waiti
 ) -> None:
     """Reads of the one wait for a lock, and those of homes are many: each streams' recipient is unknown there."""
     server = new_api_server(CARILLON_RECONCILE_SECONDS="0.3")
-    monkeypatch.setattr("workers.fan_out.publish", lambda *_: 0)
+    monkeypatch.setattr("workers.fan_out.publish", lambda *_: [])
     async with AsyncExitStack() as stack:
         for number in range(20):
             await stack.enter_async_context(Listener(server.url, make_token(NORTH, f"unknown-{number}")))
