@@ -23,7 +23,7 @@ from workers.app import FAN_OUT_ONE_TASK, FORWARD_TASK, PLAN_TASK, app, send, wa
 from workers.deliver import Delivery, deliver
 from workers.linger import Linger, clear_flag, may_linger
 from workers.measure import count_commits
-from workers.patience import is_away, is_blameless, is_busy, patience
+from workers.patience import is_away, is_blameless, is_busy, is_cut, patience
 from workers.prepare import Row
 from workers.publish import publish
 
@@ -100,7 +100,8 @@ def run_batch(deadline: float, counts: Counts | None = None) -> bool:
                 return False
             delivery = deliver(connection, rows, careful=False)
     except Exception as error:
-        if not rows or is_away(error):
+        # A cut one is split: the transaction for that fails where the database is away, and else one of them was it.
+        if not rows or (is_away(error) and not is_cut(error)):
             raise
         claimed = [row["key"] for row in rows]
         _log_failed_batch(error, claimed, rows)
@@ -220,13 +221,21 @@ def _judge(names: dict[str, Any], attempt: int, error: Exception, seconds: float
     key = names["event_key"]
     _log_failure("fan_out.event_failed", error, **names, attempt=attempt)
     with db.transaction() as connection:
-        if is_blameless(error, seconds):
+        if is_blameless(error, seconds) and not _waits_longer(error, attempt):
             connection.execute(fan_out.take_back_attempts(), {"keys": [key]})
         elif attempt >= settings().max_attempts:
             reason = f"Its fan-out failed {attempt} times, at last with {type(error).__name__}."
             connection.execute(fan_out.fail(), {"key": key, "error": reason})
             metrics.FINISHED.add(1, "given_up")
             log().error("event.given_up", **names, attempts=attempt)
+
+
+def _waits_longer(error: Exception, attempt: int) -> bool:
+    """Tell whether an attempt counts though it may be blameless: as it was cut, and is not the last one.
+
+    So what costs its connection each time stays out of the batches and waits, and nothing fails of a failover.
+    """
+    return is_cut(error) and attempt < settings().max_attempts
 
 
 def _log_failed_batch(error: Exception, keys: Sequence[int], rows: Sequence[Row]) -> None:

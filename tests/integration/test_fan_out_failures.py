@@ -313,10 +313,39 @@ def test_inboxes_that_somebody_holds_delay_the_others_by_one_lock_timeout_howeve
 
 def test_a_database_that_is_away_burns_no_attempt(db: psycopg.Connection[Row]) -> None:
     directory.add_event(db, "certificate.issued", ISSUED)
-    away = OperationalError("SELECT 1", {}, psycopg.OperationalError("the connection is lost"))
+    away = OperationalError("SELECT 1", {}, psycopg.errors.CannotConnectNow("it starts"))
     with patch("workers.fan_out.deliver", side_effect=away), patience("test"):
         fan_out_pending()
     row = db.execute("SELECT state, attempts, tried_at FROM events").fetchone()
     assert row == {"state": "accepted", "attempts": 0, "tried_at": None}
     fan_out_pending()
     assert states(db) == [("done", 0)]
+
+
+def test_an_event_that_cuts_its_connection_is_set_aside_and_the_others_of_its_batch_are_told(
+    db: psycopg.Connection[Row],
+) -> None:
+    """Its backend's end is no database that is away: others go on, and it waits longer and longer, never failed."""
+    db.execute("""
+        CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+        BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$""")
+    db.execute("""
+        CREATE TRIGGER cut BEFORE UPDATE ON events FOR EACH ROW
+        WHEN (NEW.state = 'done' AND NEW.data ->> 'badge_title' = 'poison') EXECUTE FUNCTION cut()""")
+    try:
+        bad = directory.add_event(db, "certificate.issued", POISON)
+        directory.add_event(db, "certificate.issued", ISSUED)
+        fan_out_pending()
+        assert states(db) == [("accepted", 1), ("done", 1)]
+        for attempts in (2, 3, 4, 4, 4):
+            make_due(db)
+            run_alone(bad)
+            assert states(db)[0] == ("accepted", attempts)
+        directory.add_event(db, "certificate.issued", ISSUED)
+        fan_out_pending()
+        assert states(db) == [("accepted", 4), ("done", 1), ("done", 0)]
+    finally:
+        db.execute("DROP FUNCTION cut() CASCADE")
+    run_alone(bad)
+    assert states(db)[0] == ("done", 5)
+    directory.assert_numbered_without_gaps(db)
