@@ -189,7 +189,7 @@ async def _store(posting: Posting, registers: bool, lock_timeout_ms: int | None 
 
     Up to `MOST_EVENTS` postings share it, and one cut would be the 503 of all. Where the cut came after the commit, the
     events are there already: their key lets nothing be stored twice, and the second try finds them as `duplicate`,
-    which is what a producer that was answered 503 would have been told.
+    which is what a producer that was answered 503 would have been told. Nothing is counted as repeated in it.
     """
     try:
         return await _store_once(posting, registers, lock_timeout_ms)
@@ -197,12 +197,14 @@ async def _store(posting: Posting, registers: bool, lock_timeout_ms: int | None 
         if not db.is_cut(error.__cause__):
             raise
         log().warning("accept.tried_again", events=len(posting.events))
-        return await _store_once(posting, registers, lock_timeout_ms)
+        return await _store_once(posting, registers, lock_timeout_ms, again=True)
 
 
-async def _store_once(posting: Posting, registers: bool, lock_timeout_ms: int | None) -> list[Status]:
+async def _store_once(
+    posting: Posting, registers: bool, lock_timeout_ms: int | None, *, again: bool = False
+) -> list[Status]:
     async with db.async_transaction(*posting.tenants, lock_timeout_ms=lock_timeout_ms) as connection:
-        return await arun(connection, events.accept(posting, registers))
+        return await arun(connection, events.accept(posting, registers, again))
 
 
 async def _answer(waiting: _Waiting) -> None:

@@ -131,19 +131,20 @@ _COMPARE = text("""
         JOIN events e ON e.tenant = k.tenant AND e.source = k.source AND e.id = k.id
         FOR NO KEY UPDATE OF e SKIP LOCKED),
     counted AS (UPDATE events e SET repeats = e.repeats + 1, repeated_at = clock_timestamp()
-                FROM free f WHERE e.key = f.key)
+                FROM free f WHERE e.key = f.key AND CAST(:counts AS boolean))
     SELECT e.tenant, e.source, e.id, e.content_hash, e.type, e.subject, e.time, e.dataschema,
            CASE WHEN e.content_hash IS NULL THEN e.data END AS data
     FROM unnest(CAST(:tenants AS text[]), CAST(:sources AS text[]), CAST(:ids AS text[])) AS k(tenant, source, id)
     JOIN events e ON e.tenant = k.tenant AND e.source = k.source AND e.id = k.id""")
 
 
-def accept(posting: Posting, registers: bool) -> Program[list[Status]]:
+def accept(posting: Posting, registers: bool, again: bool = False) -> Program[list[Status]]:
     """Store what is new and return each event's status, in the order of the posting; durable with the commit.
 
-    `registers`: whether recipients that the events name and the directory does not know are registered. Raises
-    `InvalidInput` for unknown tenants and `Conflict` for other content: then the caller's transaction
-    must not commit, for a posting is all or nothing.
+    `registers`: whether recipients that the events name and the directory does not know are registered. `again`: this
+    very posting may be stored already, so that what is there is counted as nobody's repetition. Raises `InvalidInput`
+    for unknown tenants and `Conflict` for other content: then the caller's transaction must not commit, for a posting
+    is all or nothing.
     """
     told = yield _INSERT, {**_columns(posting), "given": posting.tenants, "registers": registers}
     _refuse_unknown(posting, {row["tenant"] for row in told if row["id"] is None})
@@ -151,7 +152,7 @@ def accept(posting: Posting, registers: bool) -> Program[list[Status]]:
     repeated = {posting.events[index].key for index in posting.repeated}
     missing = [key for key in posting.first if key not in inserted or key in repeated]
     if missing:
-        rows = yield _COMPARE, _keys(missing)
+        rows = yield _COMPARE, {**_keys(missing), "counts": not again}
         _refuse_different(posting, rows)
     return [_status(posting, inserted, index) for index in range(len(posting.events))]
 

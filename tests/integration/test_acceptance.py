@@ -179,14 +179,21 @@ async def test_postings_whose_connection_dies_are_stored_on_another_one(
     assert stored(configured["CARILLON_DATABASE_URL"]) == 41
 
 
+def repeats(url: str, event: str) -> int:
+    with psycopg.connect(url) as db:
+        row = db.execute("SELECT repeats FROM events WHERE id = %s", (event,)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 async def test_a_cut_after_the_commit_stores_nothing_twice(
     ready: tuple[httpx.AsyncClient, str], configured: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever lost the answer to its COMMIT cannot know of it: the second try finds the events there."""
     once, cuts = acceptance._store_once, [DBAPIError("COMMIT", {}, Exception(), connection_invalidated=True)]
 
-    async def cut_behind(*given: Any) -> Any:
-        told = await once(*given)
+    async def cut_behind(*given: Any, **named: Any) -> Any:
+        told = await once(*given, **named)
         if cuts:
             raise db_module.too_busy() from cuts.pop()
         return told
@@ -195,6 +202,9 @@ async def test_a_cut_after_the_commit_stores_nothing_twice(
     answer = await post(*ready, envelope("e1"))
     assert (answer.status_code, answer.json()["events"]) == (202, [{"id": "e1", "status": "duplicate"}])
     assert stored(configured["CARILLON_DATABASE_URL"]) == 2
+    assert repeats(configured["CARILLON_DATABASE_URL"], "e1") == 0
+    assert (await post(*ready, envelope("e1"))).json()["events"] == [{"id": "e1", "status": "duplicate"}]
+    assert repeats(configured["CARILLON_DATABASE_URL"], "e1") == 1
 
 
 async def test_one_cut_more_is_answered_503(
@@ -203,7 +213,7 @@ async def test_one_cut_more_is_answered_503(
     """A database that fails over is not asked for ever: the producer comes back."""
     tries: list[object] = []
 
-    async def cut(*given: object) -> Any:
+    async def cut(*given: object, **_named: object) -> Any:
         tries.append(given)
         raise db_module.too_busy() from DBAPIError("COMMIT", {}, Exception(), connection_invalidated=True)
 
