@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
-from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from shared.databases import placement_of
@@ -31,7 +30,7 @@ PAUSE_S = 2.0
 PATIENCE_S = 600.0
 #: Between two looks at whose turn it is.
 TURN_S = 0.2
-#: Without parameters, and never prepared (`_session`): so it goes as a simple query, which ends with its snapshot. One
+#: Without parameters, and never prepared (`_engine`): so it goes as a simple query, which ends with its snapshot. One
 #: in the extended protocol keeps it until the transaction's next statement.
 TRY_TURN = text(f"SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK})")
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -84,7 +83,7 @@ def migrate(url: str, application: str | None = None) -> None:
     again, each time so shortly that nobody fails behind it. Raises `StartError` where `url`'s login may not make those
     roles, or where a lock or another migration's end was waited for in vain, for `PATIENCE_S`.
     """
-    engine = create_engine(sqlalchemy_url(url), isolation_level="READ COMMITTED", connect_args=_session())
+    engine = _engine(url)
     deadline = time.monotonic() + PATIENCE_S
     try:
         with engine.connect() as turn, engine.connect() as connection:
@@ -97,10 +96,20 @@ def migrate(url: str, application: str | None = None) -> None:
         engine.dispose()
 
 
-def _session() -> dict[str, Any]:
-    bounds = {"lock_timeout": LOCK_TIMEOUT_MS, "statement_timeout": 0}
-    options = " ".join(f"-c {name}={value}" for name, value in bounds.items())
-    return {"application_name": APPLICATION, "options": options, "prepare_threshold": None}
+def _engine(url: str) -> Engine:
+    words = {"application_name": APPLICATION, "prepare_threshold": None}
+    engine = create_engine(sqlalchemy_url(url), isolation_level="READ COMMITTED", connect_args=words)
+    event.listen(engine, "begin", _bound)
+    return engine
+
+
+def _bound(connection: Connection) -> None:
+    """Bound the transaction that begins, and not the session, which a pooler gives to others afterwards.
+
+    What runs without a transaction, as an index that is built concurrently, has no bound, and stops nobody.
+    """
+    if connection.get_isolation_level() != "AUTOCOMMIT":
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; SET LOCAL statement_timeout = 0")
 
 
 def _is_brought_up(connection: Connection, url: str, application: str | None) -> bool:

@@ -16,9 +16,8 @@ depends_on = None
 
 def upgrade() -> None:
     # Built beside acceptance and fan-out: within a transaction it would stop both for as long as it takes, minutes.
+    # It waits for transactions that began before it, a dump's too, and holds up nobody meanwhile.
     with op.get_context().autocommit_block():
-        # It waits for transactions that began before it, a dump's too, and holds up nobody meanwhile.
-        op.execute("SET lock_timeout = '10min'")
         # A build that broke off leaves an index that is kept up and never read.
         op.execute("DROP INDEX CONCURRENTLY IF EXISTS events_pending")
         # Its condition is the claim's own, so that nothing is left to be filtered and no other index is as cheap.
@@ -31,7 +30,6 @@ def upgrade() -> None:
         op.execute("""
             ALTER TABLE events SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 10000,
                                     vacuum_index_cleanup = on)""")
-        op.execute("RESET lock_timeout")
 
 
 def downgrade() -> None:
