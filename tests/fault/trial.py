@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -68,8 +68,11 @@ class Trial:
         chosen = list(names)
         supervisor = self.cluster.supervisor
         before = {name: supervisor.deaths[name] for name in chosen}
+        eventually(lambda: supervisor.settled(chosen), within=RESTART_S)
         for name in chosen:
-            supervisor.parts[name].signal(number)
+            # One that the injection before has just made die by itself has its death counted likewise.
+            with suppress(ProcessLookupError):
+                supervisor.parts[name].signal(number)
         eventually(lambda: all(supervisor.deaths[name] > before[name] for name in chosen), within=RESTART_S)
         eventually(lambda: supervisor.settled(chosen), within=RESTART_S)
 
