@@ -9,6 +9,8 @@ from tests.directory import Row
 from workers.fan_out import fan_out_pending
 
 CAP = 5
+#: The settings of that cap, and of two tenants' own.
+CAPS = {"CARILLON_INBOX_CAP": str(CAP), "CARILLON_TENANT_INBOX_CAPS": '{"bolt": 2, "core": 7}'}
 ISSUED = {"student_id": "ada", "certificate_id": "c1", "badge_title": "Rust"}
 COMPLETED = {"job_id": "j1", "job_name": "Import", "total": 3, "succeeded": 3}
 Database = psycopg.Connection[Row]

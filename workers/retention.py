@@ -5,6 +5,7 @@ Each job takes the clock that it goes by, for tests; None is the database's.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -134,7 +135,7 @@ def _caps() -> dict[str, Any]:
     return {"cap": settings().inbox_cap, "tenants": list(own), "caps": list(own.values())}
 
 
-class _Round:
+class _Round(ABC):
     """A run's way over the inboxes in key order: from where the last run ended to the end, then round to there.
 
     `has_ended` once the last inbox is passed: each was looked at by this run or, where they are more than a run has
@@ -157,9 +158,9 @@ class _Round:
                 self._first = self.run.position
             return self._look(connection) or self._turn(connection)
 
+    @abstractmethod
     def _look(self, connection: Connection) -> bool:
         """Look at the next inboxes; returns whether there were any."""
-        raise NotImplementedError
 
     def _turn(self, connection: Connection) -> bool:
         """Go on with the first inbox; returns whether this run has not looked at it yet."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+import redis
 
 from shared import db as database
 from shared.directory import ensure_tenant, import_recipients
@@ -31,6 +32,13 @@ async def api(configured: dict[str, str]) -> AsyncIterator[httpx.AsyncClient]:
 def key(configured: dict[str, str]) -> str:
     """A producer key for the tenant `acme` with the scope `events:write`."""
     return make_key()
+
+
+@pytest.fixture
+def redis_data(configured: dict[str, str]) -> Iterator[redis.Redis]:
+    """A client of the Redis of streams and presence."""
+    with redis.Redis.from_url(configured["CARILLON_REDIS_URL"]) as client:
+        yield client
 
 
 @pytest.fixture

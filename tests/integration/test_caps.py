@@ -15,7 +15,7 @@ from shared.catalog import Catalog
 from tests import directory
 from tests.directory import count
 from tests.statements import recorded
-from tests.upkeep import CAP, COMPLETED, ISSUED, Database, fill, job, shown
+from tests.upkeep import CAP, CAPS, COMPLETED, ISSUED, Database, fill, job, shown
 from workers import retention
 from workers.fan_out import fan_out_pending
 from workers.jobs import in_batches
@@ -27,7 +27,7 @@ LOOK, CAPPED = "SELECT max(i.key) AS", "WITH due AS"
 
 @pytest.fixture
 def settings_env(settings_env: dict[str, str]) -> dict[str, str]:
-    return {**settings_env, "CARILLON_INBOX_CAP": str(CAP), "CARILLON_TENANT_INBOX_CAPS": '{"bolt": 2, "core": 7}'}
+    return {**settings_env, **CAPS}
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests import directory
 from tests.directory import count
 from tests.eventually import eventually
 from tests.servers import Beat, Worker
-from tests.upkeep import CAP, ISSUED, Database, fill, job, shown
+from tests.upkeep import CAP, CAPS, ISSUED, Database, fill, job, shown
 from workers import retention
 from workers.counters import audit
 from workers.deletions import LEASE, WAITING, one_job_at_a_time
@@ -33,18 +33,12 @@ from workers.sweep import sweep
 
 @pytest.fixture
 def settings_env(settings_env: dict[str, str]) -> dict[str, str]:
-    return {**settings_env, "CARILLON_INBOX_CAP": str(CAP), "CARILLON_TENANT_INBOX_CAPS": '{"bolt": 2, "core": 7}'}
+    return {**settings_env, **CAPS}
 
 
 @pytest.fixture
 def ada(db: Database) -> int:
     return directory.add_recipients(db, "acme", ["ada"])["ada"]
-
-
-@pytest.fixture
-def redis_data(configured: dict[str, str]) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(configured["CARILLON_REDIS_URL"]) as client:
-        yield client
 
 
 # --- leases and reports ---

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import httpx
@@ -21,12 +20,6 @@ from workers.presence import DEAD, EDGES, clear_places
 @pytest.fixture
 def ada(db: Database) -> int:
     return directory.add_recipients(db, "acme", ["ada"])["ada"]
-
-
-@pytest.fixture
-def redis_data(configured: dict[str, str]) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(configured["CARILLON_REDIS_URL"]) as client:
-        yield client
 
 
 # --- the audit ---
